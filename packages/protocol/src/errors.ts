@@ -75,6 +75,21 @@ export const ERRORS = {
   PREVIEW_TIMEOUT: { status: 504, retryable: true, hint: "The app did not answer in time." },
   PREVIEW_LIMIT: { status: 429, retryable: true, hint: "Close a preview, or raise the limit." },
 
+  // HTTP framing, and what the gateway answers by itself
+  HTTP_MALFORMED: { status: 400, retryable: false, hint: "The message names what is not valid HTTP/1.1; nothing was forwarded." },
+  HTTP_HEAD_TOO_LARGE: { status: 431, retryable: false, hint: "Send fewer or shorter headers; large cookies are the usual cause." },
+  HTTP_TARGET_TOO_LONG: { status: 414, retryable: false, hint: "Shorten the path and the query." },
+  HTTP_REQUEST_TIMEOUT: { status: 408, retryable: true, hint: "Send the request without long pauses." },
+  HTTP_METHOD_REFUSED: { status: 501, retryable: false, hint: "CONNECT and TRACE are not served." },
+  HTTP_VERSION_REFUSED: { status: 505, retryable: false, hint: "Speak HTTP/1.1; put a TLS edge in front for HTTP/2." },
+  HTTP_TRANSFER_CODING_REFUSED: { status: 501, retryable: false, hint: "Send a Content-Length or exactly `Transfer-Encoding: chunked`." },
+  HTTP_EXPECTATION_REFUSED: { status: 417, retryable: false, hint: "Only `Expect: 100-continue` is understood." },
+  HTTP_CONNECTION_LIMIT: { status: 503, retryable: true, hint: "Too many connections are open; close some, or try again." },
+  PREVIEW_APP_CLOSED: { status: 502, retryable: true, hint: "The app closed the connection before it had answered; look at its log." },
+  PREVIEW_ASLEEP: { status: 503, retryable: true, hint: "Open the page in a browser; crawlers and prefetches wake nothing." },
+  PREVIEW_WAKE_TIMEOUT: { status: 503, retryable: true, hint: "The sandbox is still starting; try again in a few seconds." },
+  PREVIEW_WAKE_FAILED: { status: 503, retryable: true, hint: "Look at the sandbox's state with `belljar sandbox get`." },
+
   // The native driver and the guest
   GUEST_PROTOCOL: { status: 502, retryable: false, hint: "The sandbox answered with something that is not the guest protocol; destroy it if it is hostile." },
   GUEST_UNREACHABLE: { status: 503, retryable: true, hint: "The sandbox may just have ended; look at its state." },
