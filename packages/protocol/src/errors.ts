@@ -32,6 +32,7 @@ export const ERRORS = {
   SANDBOX_NOT_FOUND: { status: 404, retryable: false, hint: "List sandboxes with `belljar sandbox ls`." },
   SANDBOX_NAME_TAKEN: { status: 409, retryable: false, hint: "Choose another name, or destroy the sandbox that has it." },
   SANDBOX_STATE: { status: 409, retryable: false, hint: "Look at the sandbox's state with `belljar sandbox get`." },
+  SANDBOX_STARTING: { status: 503, retryable: true, hint: "The sandbox is still being created; try again in a moment." },
   SANDBOX_FAILED: { status: 503, retryable: false, hint: "See `error` in `belljar sandbox get`; stop it and wake it to try again." },
   SANDBOX_LIMIT_REACHED: { status: 429, retryable: true, hint: "Destroy a sandbox, or raise `sandboxes.countMax`." },
   SANDBOX_START_FAILED: { status: 500, retryable: true, hint: "The message names the step that failed; `belljar status` shows what this machine can do." },

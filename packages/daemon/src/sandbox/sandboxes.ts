@@ -1,0 +1,29 @@
+import type { SandboxDriver } from "../drivers/index.ts";
+import type { GuestConnect } from "../guest/index.ts";
+import type { Clock } from "../kernel/index.ts";
+import type { Logger } from "../log/index.ts";
+import type { Store } from "../store/index.ts";
+import type { MemoryReader, TemplateResolver } from "./ports.ts";
+import type { EventLog, SandboxGuest, SandboxService } from "./service.ts";
+import type { SandboxSettings } from "./settings.ts";
+
+export interface SandboxesOptions {
+  readonly store: Store;
+  readonly driver: SandboxDriver;
+  readonly templates: TemplateResolver;
+  readonly settings: SandboxSettings;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The URL of a preview, as the API shows it */
+  readonly previewUrl: (sandboxId: string, port: number) => string;
+  /** Default: the machine's */
+  readonly memory?: MemoryReader;
+  /** Default: `GuestClient`; tests of races give their own */
+  readonly guestOf?: (connect: GuestConnect) => SandboxGuest;
+}
+
+/** Builds the sandboxes' services; nothing is read or started before `sandboxes.open()`. */
+export declare function createSandboxes(options: SandboxesOptions): {
+  sandboxes: SandboxService;
+  events: EventLog;
+};

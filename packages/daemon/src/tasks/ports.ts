@@ -1,0 +1,11 @@
+import type { SandboxGuest } from "../sandbox/index.ts";
+import type { SandboxId } from "../kernel/index.ts";
+
+/** What tasks need of sandboxes; `SandboxService` is one. */
+export interface TaskSandboxes {
+  guest(id: SandboxId, options?: { wake?: boolean }): Promise<SandboxGuest>;
+  get(id: SandboxId): Promise<{ state: string }>;
+  withActivity<Result>(id: SandboxId, work: () => Promise<Result>): Promise<Result>;
+  /** Environment, user and directory that commands of this sandbox start with. */
+  commandDefaults(id: SandboxId): Promise<{ env: Record<string, string>; user: string; cwd: string }>;
+}
