@@ -1,0 +1,69 @@
+/**
+ * Brings this tree from a fresh clone to something that runs: Debian packages, npm packages, the
+ * native programs, the compiled packages. Each step runs only when its inputs changed.
+ */
+import { installPackages, missingPackages } from "./debian-packages.mjs";
+import { runNativeBuild, staleNativeBuilds } from "./native-build.mjs";
+import { installNpmPackages, npmStaleness } from "./npm-packages.mjs";
+import { typeStaleness, compileTypes } from "./type-build.mjs";
+import { withSetupLock } from "./lock.mjs";
+import { SetupError } from "./run.mjs";
+
+/** What a set-up can be for: nothing more than running it, the tests, the benchmarks. */
+export const PURPOSES = ["tests", "bench"];
+
+/**
+ * Sets the tree up. Resolves to the steps that ran, `[{name, durationMs}]`, empty when all was fresh;
+ * rejects with a SetupError whose message and `lines` are for people.
+ *
+ * @param {{purpose?: "tests" | "bench", isBuildOnly?: boolean, report?: (line: string) => void}} options
+ */
+export async function setUp(options = {}) {
+  const { report = () => {} } = options;
+  if (process.platform !== "linux") {
+    throw new SetupError(`Belljar runs on Linux; this is ${process.platform}`);
+  }
+  if (!isAnythingStale(options)) return [];
+  return withSetupLock(report, (lockFd) => runStaleSteps({ ...options, report, lockFd }));
+}
+
+function isAnythingStale({ purpose, isBuildOnly }) {
+  if (!isBuildOnly && (npmStaleness() !== undefined || wantedPackages(purpose).length > 0))
+    return true;
+  return staleNativeBuilds().length > 0 || typeStaleness() !== undefined;
+}
+
+/** Compilers are asked for only where something is to be compiled. */
+function wantedPackages(purpose) {
+  const purposes = ["run", ...(purpose === undefined ? [] : [purpose])];
+  if (staleNativeBuilds().length > 0) purposes.push("build");
+  return missingPackages(purposes);
+}
+
+async function runStaleSteps({ purpose, isBuildOnly, report, lockFd }) {
+  const steps = [];
+  const step = async (name, reason, work) => {
+    if (reason === undefined) return;
+    const startedMs = performance.now();
+    report(`${name}: ${reason}`);
+    await work();
+    const durationMs = Math.round(performance.now() - startedMs);
+    report(`${name}: done in ${(durationMs / 1000).toFixed(1)} s`);
+    steps.push({ name, durationMs });
+  };
+  const missing = isBuildOnly ? [] : wantedPackages(purpose);
+  if (missing.length > 0) {
+    const names = missing.map((row) => row.name).join(", ");
+    await step("Debian packages", `${names} not found`, () =>
+      installPackages(missing, { report, lockFd }),
+    );
+  }
+  if (!isBuildOnly) {
+    await step("npm packages", npmStaleness(), () => installNpmPackages(lockFd));
+  }
+  for (const build of staleNativeBuilds()) {
+    await step(build.name, "sources changed", () => runNativeBuild(build, lockFd));
+  }
+  await step("TypeScript", typeStaleness(), () => compileTypes(lockFd));
+  return steps;
+}
