@@ -1,6 +1,7 @@
 /** Arguments, progress lines and exit status of scripts/bootstrap.mjs. */
 import { parseArgs } from "node:util";
 import { endOnSignals, SetupError } from "./run.mjs";
+import { reportLine } from "./setup-report.mjs";
 import { PURPOSES, setUp } from "./setup.mjs";
 
 const USAGE = `usage: node scripts/bootstrap.mjs [--for ${PURPOSES.join("|")}] [--build-only] [--quiet] [--json]`;
@@ -10,9 +11,7 @@ export async function main(args) {
   const options = parseOptions(args);
   if (options === undefined) return;
   endOnSignals();
-  const report = options.quiet
-    ? () => {}
-    : (line) => process.stderr.write(`belljar set-up: ${line}\n`);
+  const report = options.quiet ? () => {} : reportLine;
   const startedMs = performance.now();
   const outcome = await attempt({
     purpose: options.for,
@@ -23,9 +22,7 @@ export async function main(args) {
   if (options.json) process.stdout.write(`${JSON.stringify({ ...outcome, durationMs })}\n`);
   if (outcome.ok) return;
   process.exitCode = 1;
-  process.stderr.write(
-    `belljar set-up: ${outcome.error}\n${outcome.lines.map((l) => `  ${l}\n`).join("")}`,
-  );
+  reportLine([outcome.error, ...outcome.lines].join("\n  "));
 }
 
 function parseOptions(args) {
@@ -40,9 +37,9 @@ function parseOptions(args) {
       },
     });
     if (values.for === undefined || PURPOSES.includes(values.for)) return values;
-    process.stderr.write(`belljar set-up: --for ${values.for} is unknown\n${USAGE}\n`);
+    reportLine(`--for ${values.for} is unknown\n${USAGE}`);
   } catch (error) {
-    process.stderr.write(`belljar set-up: ${error.message}\n${USAGE}\n`);
+    reportLine(`${error.message}\n${USAGE}`);
   }
   process.exitCode = 2;
   return undefined;

@@ -42,11 +42,13 @@ function nodeVersion() {
   return existsSync(manifest) ? JSON.parse(readFileSync(manifest, "utf8")).version : "";
 }
 
-/** Builds one of `staleNativeBuilds()`. */
+/** Builds one of `staleNativeBuilds()`, all of it: what a killed compiler left looks fresh to make. */
 export async function runNativeBuild(build, lockFd) {
   const hash = build.hash();
   clearStamp(build.stamp);
   const make = findProgram("make") ?? "make";
-  await mustRun(`make of ${build.name}`, [make, "-C", build.directory, ...build.args], { lockFd });
+  await mustRun(`make of ${build.name}`, [make, "-B", "-C", build.directory, ...build.args], {
+    lockFd,
+  });
   writeStamp(build.stamp, hash);
 }
