@@ -1,0 +1,86 @@
+/* Arguments and start: takes the run directory, finds what still runs there, then serves. */
+#include <signal.h>
+
+#include "warden.h"
+
+static void run_dir_take(void)
+{
+    if (mkdir(warden.run_dir, 0711) < 0 && errno != EEXIST)
+        die(71, warden.run_dir);
+    warden.run_fd = open(warden.run_dir, O_DIRECTORY | O_CLOEXEC | O_RDONLY);
+    /* A record lock, not flock(2): a child that still sets up must not hold it for a dead warden. */
+    int lock = openat(warden.run_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (warden.run_fd < 0 || lock < 0)
+        die(71, warden.run_dir);
+    if (fcntl(lock, F_SETLK, &whole) < 0)
+        die(75, "another warden holds this run directory");
+    if (mkdirat(warden.run_fd, "stage", 0700) < 0 && errno != EEXIST)
+        die(71, "stage");
+    /* The working directory is what a clone with CLONE_NEWNS finds again in its own copy of the mounts. */
+    if (fchdir(warden.run_fd) < 0 || chdir("stage") < 0)
+        die(71, "stage");
+    char name[8] = "root";
+    for (int i = -1; i < 64; i++) {
+        if (i >= 0)
+            snprintf(name, sizeof name, "l%d", i);
+        if (mkdir(name, 0700) < 0 && errno != EEXIST)
+            die(71, "stage");
+    }
+}
+
+static const char *arguments_take(int argc, char **argv)
+{
+    const char *socket_path = NULL;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        const char *name = argv[i], *value = argv[i + 1];
+        if (!strcmp(name, "--socket"))
+            socket_path = value;
+        else if (!strcmp(name, "--run-dir"))
+            warden.run_dir = value;
+        else if (!strcmp(name, "--client-uid"))
+            warden.client_uid = (uid_t)strtoul(value, NULL, 10);
+        else if (!strcmp(name, "--cgroup-root") && warden.root_count < ROOTS_MAX)
+            warden.roots[warden.root_count++] = value;
+        else if (!strcmp(name, "--pool"))
+            warden.pool = value;
+        else if (!strcmp(name, "--pool-image"))
+            warden.pool_image = value;
+        else
+            die(64, "unknown argument, or too many --cgroup-root");
+    }
+    if (argc % 2 == 0 || !socket_path || !warden.run_dir || warden.run_dir[0] != '/')
+        die(64, "usage: warden --socket PATH --run-dir DIR --client-uid N [--cgroup-root DIR]... "
+                "[--pool DIR [--pool-image FILE]]");
+    return socket_path;
+}
+
+int main(int argc, char **argv)
+{
+    errno = 0;
+    warden.client_uid = getuid();
+    const char *socket_path = arguments_take(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    warden.privileged = geteuid() == 0;
+    server_start();
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (null >= 0 && null < 3) /* whoever started us may have closed 0, 1 or 2 */
+        null = dup(null);
+    warden.net_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    int boot = file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", warden.boot_id, sizeof warden.boot_id) < 36;
+    if (null < 0 || warden.net_fd < 0 || boot)
+        die(71, "start");
+    warden.boot_id[36] = 0;
+    run_dir_take();
+    for (unsigned i = 0; i < warden.root_count; i++)
+        if (mkdir(warden.roots[i], 0755) < 0 && errno != EEXIST)
+            die(71, warden.roots[i]);
+    const struct record probe = {.tag = T_USERNS, .n = {warden.privileged ? 0x40000000 : geteuid(),
+                                 warden.privileged ? 0x40000000 : getegid(), 1}};
+    CLEANUP_FD int userns = -1;
+    warden.userns_errno = userns_make(&probe, &userns);
+    pool_open();
+    adopt_all();
+    server_listen(socket_path);
+    server_run();
+}
