@@ -1,0 +1,173 @@
+/* What is answered from the table of commands, and the report at a command's end. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+#define SIGNAL_MAX 64u
+#define EXIT_BYTES 28
+
+static bool proc_matches(const struct proc *proc, const struct request *request) {
+    const char *tag = request_string(request, TAG_TAG);
+    if (tag) return proc->tag && strcmp(proc->tag, tag) == 0;
+    return proc->pid == (pid_t)request_u32(request, TAG_PID, 0);
+}
+
+/* A running command before a finished one, the newest first. */
+struct proc *proc_find(const struct request *request) {
+    struct proc *finished = NULL;
+    for (struct proc *proc = guest.procs; proc; proc = proc->next) {
+        if (!proc->started || !proc_matches(proc, request)) continue;
+        if (!proc->reported) return proc;
+        if (proc->keep && !finished) finished = proc;
+    }
+    return finished;
+}
+
+static void put_exit(struct buffer *out, const struct proc *proc) {
+    uint8_t frame[EXIT_BYTES] = {0};
+    bool exited = WIFEXITED(proc->wait_status);
+    frame[0] = exited ? EXIT_EXITED : EXIT_SIGNALED;
+    if (proc->stopping != STOP_NONE) frame[0] = proc->reason;
+    set_u32(frame + 4, exited ? (uint32_t)WEXITSTATUS(proc->wait_status) : UINT32_MAX);
+    set_u32(frame + 8, exited ? 0 : (uint32_t)WTERMSIG(proc->wait_status));
+    set_u32(frame + 12, (uint32_t)proc->max_rss_bytes);
+    set_u32(frame + 16, (uint32_t)(proc->max_rss_bytes >> 32));
+    set_u32(frame + 20, (uint32_t)proc->cpu_time_us);
+    set_u32(frame + 24, (uint32_t)(proc->cpu_time_us >> 32));
+    frame_put(out, SAY_EXIT, frame, sizeof frame);
+}
+
+static void evict_finished(void) {
+    struct proc *oldest = NULL;
+    for (struct proc *proc = guest.procs; proc; proc = proc->next)
+        if (proc->keep && proc->reported) oldest = proc;
+    if (oldest) proc_free(oldest);
+}
+
+/* The command has ended and its output is in its viewers' buffers: say so. */
+void proc_finish(struct proc *proc) {
+    proc->reported = true;
+    proc->drain_at = proc->cork_at = 0;
+    while (proc->viewers) {
+        put_exit(&proc->viewers->out, proc);
+        conn_finish(proc->viewers);
+    }
+    if (proc->terminal) unwatch_source(&proc->out);
+    if (proc->keep && ++guest.finished_count > FINISHED_COUNT_MAX) evict_finished();
+    if (proc->out.fd < 0 && proc->err.fd < 0) return;
+    if (guest.linger_count < LINGER_COUNT_MAX) {
+        /* A server left in the background must not die of SIGPIPE: its output is thrown away. */
+        proc->discard = true;
+        guest.linger_count++;
+        return;
+    }
+    unwatch_source(&proc->out);
+    unwatch_source(&proc->err);
+}
+
+static struct proc *find_or_refuse(struct conn *conn, const struct request *request) {
+    bool one = request_has(request, TAG_PID) != request_has(request, TAG_TAG);
+    struct proc *proc = one ? proc_find(request) : NULL;
+    if (!one) conn_refuse(conn, EINVAL, NULL, "give either a pid or a tag");
+    else if (!proc) conn_refuse(conn, ESRCH, NULL, "no such command");
+    return proc;
+}
+
+void op_attach(struct conn *conn, const struct request *request) {
+    struct proc *proc = find_or_refuse(conn, request);
+    if (!proc) return;
+    uint8_t pid[4];
+    set_u32(pid, (uint32_t)proc->pid);
+    frame_put(&conn->out, SAY_STARTED, pid, sizeof pid);
+    buffer_put(&conn->out, proc->ring.data, proc->ring.length);
+    if (proc->reported) {
+        put_exit(&conn->out, proc);
+        conn_finish(conn);
+        return;
+    }
+    proc_viewer_add(proc, conn, false);
+    proc_mark(proc);
+}
+
+void op_processes(struct conn *conn) {
+    for (struct proc *proc = guest.procs; proc; proc = proc->next) {
+        if (!proc->started || (proc->reported && !proc->keep)) continue;
+        size_t start = frame_begin(&conn->out, SAY_ENTRY);
+        put_u32(&conn->out, TAG_PID, (uint32_t)proc->pid);
+        put_string(&conn->out, TAG_TAG, proc->tag);
+        put_string(&conn->out, TAG_COMMAND, proc->command);
+        put_string(&conn->out, TAG_CWD, proc->cwd);
+        put_u64(&conn->out, TAG_STARTED_AT_MS, proc->started_at_ms);
+        put_u32(&conn->out, TAG_FLAGS, (proc->terminal ? EXEC_TERMINAL : 0u)
+                                           | (proc->keep ? EXEC_KEEP : 0u));
+        put_u32(&conn->out, TAG_STATE, proc->reported);
+        frame_end(&conn->out, start);
+    }
+    frame_put(&conn->out, SAY_END, NULL, 0);
+    conn_finish(conn);
+}
+
+static void answer(struct conn *conn, int result, const char *message) {
+    if (result < 0) {
+        conn_refuse(conn, errno, NULL, message);
+        return;
+    }
+    frame_put(&conn->out, SAY_OK, NULL, 0);
+    conn_finish(conn);
+}
+
+void op_signal(struct conn *conn, const struct request *request) {
+    uint32_t signal = request_u32(request, TAG_SIGNAL, 0);
+    struct proc *proc = find_or_refuse(conn, request);
+    if (!proc) return;
+    errno = EINVAL;
+    int result = -1;
+    if (proc->exited) errno = ESRCH;
+    else if (signal >= 1 && signal <= SIGNAL_MAX) result = proc_signal(proc, (int)signal);
+    answer(conn, result, proc->exited ? "the command has ended" : NULL);
+}
+
+void op_forget(struct conn *conn, const struct request *request) {
+    struct proc *proc = find_or_refuse(conn, request);
+    if (!proc) return;
+    errno = EBUSY;
+    bool running = !proc->reported;
+    if (!running) proc_free(proc);
+    answer(conn, running ? -1 : 0, "the command still runs");
+}
+
+void op_hello(struct conn *conn) {
+    size_t start = frame_begin(&conn->out, SAY_OK);
+    put_u32(&conn->out, TAG_KIND, PROTOCOL_VERSION);
+    put_string(&conn->out, TAG_VERSION, GUEST_VERSION);
+    put_u32(&conn->out, TAG_PID, (uint32_t)getpid());
+    put_u32(&conn->out, TAG_FLAGS, (guest.is_init ? 1u : 0u) | (guest.can_switch_user ? 2u : 0u));
+    put_u32(&conn->out, TAG_UID, (uint32_t)getuid());
+    put_u32(&conn->out, TAG_COUNT, guest.mapped_uid_count);
+    frame_end(&conn->out, start);
+    conn_finish(conn);
+}
+
+void proc_client_frame(struct conn *conn, uint8_t type) {
+    struct proc *proc = conn->proc;
+    const uint8_t *payload = conn->payload;
+    if (type == SEND_STDIN_EOF && conn->length == 0) {
+        /* A terminal has no end of input; its line discipline knows ^D. */
+        if (!proc->terminal) unwatch_source(&proc->in);
+        else if (proc->in.fd >= 0 && write(proc->in.fd, "\004", 1) < 0) proc->in.ready = false;
+    } else if (type == SEND_RESIZE && conn->length == 4) {
+        struct winsize size = {
+            .ws_col = (unsigned short)(payload[0] | payload[1] << 8),
+            .ws_row = (unsigned short)(payload[2] | payload[3] << 8),
+        };
+        if (proc->terminal && proc->out.fd >= 0) ioctl(proc->out.fd, TIOCSWINSZ, &size);
+    } else if (type == SEND_SIGNAL && conn->length == 4) {
+        uint32_t signal = get_u32(payload);
+        if (signal >= 1 && signal <= SIGNAL_MAX && !proc->exited) proc_signal(proc, (int)signal);
+    } else conn_refuse(conn, EBADMSG, NULL, "the frame does not belong here");
+}
