@@ -1,0 +1,307 @@
+import type { Socket } from "node:net";
+import { BelljarError } from "@belljar/protocol";
+import { answerText, jsonRefusal } from "./answers.ts";
+import { type ClientFacts, ClientRequest } from "./client-request.ts";
+import type { GatewayLimits } from "./limits.ts";
+import type { Expirable, Sweeper } from "./sweeper.ts";
+import { findHeadEnd, isToken, malformed, parseRequestHead, type RequestHead } from "./wire/index.ts";
+
+/** `ms` and bytes that a closing connection still reads, so that the client sees the answer before a reset. */
+const LINGER_MS = 2_000;
+const LINGER_BYTES_MAX = 1024 * 1024;
+const NEVER = Number.POSITIVE_INFINITY;
+
+const HEAD = 0;
+const BUSY = 1;
+const TUNNEL = 2;
+const LINGER = 3;
+
+/** What a connection needs from the front. */
+export interface ConnectionHooks {
+  readonly limits: GatewayLimits;
+  readonly sweeper: Sweeper;
+  readonly isDraining: boolean;
+  handle(request: ClientRequest): void;
+  /** Who sent the request, given who holds the connection. */
+  identify(direct: ClientFacts, head: RequestHead): ClientFacts;
+  onClosed(connection: ClientConnection): void;
+}
+
+type Waiting = "head" | "idle" | "body" | "response" | "stall" | "linger" | "nothing";
+
+/**
+ * One client connection: reads one request at a time, hands it on, and reads the next when its
+ * answer is complete. Bytes that nobody asked for yet stay in one small buffer, then in the kernel.
+ */
+export class ClientConnection implements Expirable {
+  deadlineMs = NEVER;
+  readonly socket: Socket;
+  /** Who holds the connection: a client, or an edge */
+  readonly direct: ClientFacts;
+  readonly #hooks: ConnectionHooks;
+  #phase: 0 | 1 | 2 | 3 = HEAD;
+  #waiting: Waiting = "nothing";
+  #pending: Buffer | undefined;
+  #request: ClientRequest | undefined;
+  #isProcessing = false;
+  #isPaused = false;
+  #progressBytes = 0;
+  #lingerBytes = 0;
+
+  constructor(socket: Socket, direct: ClientFacts, hooks: ConnectionHooks) {
+    this.socket = socket;
+    this.direct = direct;
+    this.#hooks = hooks;
+    this.#wait("head", hooks.limits.headTimeoutMs);
+    hooks.sweeper.add(this);
+    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
+    socket.on("drain", () => this.#onDrain());
+    socket.on("end", () => this.#onEnd());
+    // What went wrong is told by `close`, which always follows.
+    socket.on("error", () => undefined);
+    socket.on("close", () => this.#onClose());
+  }
+
+  get isDraining(): boolean {
+    return this.#hooks.isDraining;
+  }
+
+  get isIdle(): boolean {
+    return this.#phase === HEAD && this.#pending === undefined;
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  /** Closes so that the client cannot take a truncated answer for a whole one. */
+  reset(): void {
+    this.socket.resetAndDestroy();
+  }
+
+  /** Ends a connection without a request in flight, and tunnels, which have no end of their own. */
+  drain(): void {
+    if (this.#phase === TUNNEL) this.destroy();
+    else if (this.isIdle) this.#linger();
+  }
+
+  /** The request's answer is complete. Called by the request. */
+  finishRequest(keepAlive: boolean): void {
+    this.#request = undefined;
+    if (!keepAlive || this.#hooks.isDraining) {
+      this.#linger();
+      return;
+    }
+    this.#phase = HEAD;
+    this.#wait("idle", this.#hooks.limits.idleTimeoutMs);
+    if (this.#pending !== undefined || this.#isPaused) this.#process();
+  }
+
+  /** From now on every byte goes to the request's user, both ways. */
+  becomeTunnel(): void {
+    this.#phase = TUNNEL;
+    this.#wait("nothing", NEVER);
+  }
+
+  onBodyWantedChange(): void {
+    const { limits } = this.#hooks;
+    if (this.#request?.isBodyWanted === true && this.#phase === BUSY && !this.#request.isBodyDone) {
+      this.#progressBytes = 0;
+      this.#wait("body", limits.bodyProgressWindowMs);
+    } else if (this.#waiting === "body") {
+      this.#wait("nothing", NEVER);
+    }
+    this.#process();
+  }
+
+  /** The user waits for the head of an answer. */
+  awaitResponse(): void {
+    this.#wait("response", this.#hooks.limits.responseTimeoutMs);
+  }
+
+  /** The answer has begun, or time is kept elsewhere. */
+  awaitNothing(): void {
+    if (this.#waiting === "response") this.#wait("nothing", NEVER);
+  }
+
+  noteStalled(): void {
+    if (this.#phase !== LINGER) this.#wait("stall", this.#hooks.limits.clientStallTimeoutMs);
+  }
+
+  onDeadline(): void {
+    const request = this.#request;
+    switch (this.#waiting) {
+      case "head":
+        if (this.#pending === undefined) this.destroy();
+        else this.#refuse(new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's head took too long"));
+        break;
+      case "idle":
+        this.#linger();
+        break;
+      case "body":
+        if (this.#progressBytes >= this.#hooks.limits.bodyProgressBytesMin) {
+          this.#progressBytes = 0;
+          this.#wait("body", this.#hooks.limits.bodyProgressWindowMs);
+        } else {
+          this.#wait("nothing", NEVER);
+          request?.user?.onFailure(new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's body stopped coming"));
+        }
+        break;
+      case "response":
+        this.#wait("nothing", NEVER);
+        request?.user?.onFailure(new BelljarError("PREVIEW_TIMEOUT", "the app did not begin to answer in time"));
+        break;
+      case "stall":
+      case "linger":
+        this.destroy();
+        break;
+      default:
+        this.deadlineMs = NEVER;
+    }
+  }
+
+  #wait(waiting: Waiting, durationMs: number): void {
+    this.#waiting = waiting;
+    this.deadlineMs = durationMs === NEVER ? NEVER : this.#hooks.sweeper.nowMs + durationMs;
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#phase === LINGER) {
+      this.#lingerBytes += chunk.length;
+      if (this.#lingerBytes > LINGER_BYTES_MAX) this.destroy();
+      return;
+    }
+    if (this.#phase === HEAD && this.#waiting === "idle") this.#wait("head", this.#hooks.limits.headTimeoutMs);
+    this.#pending = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
+    this.#process();
+  }
+
+  #process(): void {
+    if (this.#isProcessing) return;
+    this.#isProcessing = true;
+    while (this.#pending !== undefined && this.#step(this.#pending)) {
+      // Each step takes a head or a stretch of body off the pending bytes.
+    }
+    this.#isProcessing = false;
+    this.#settleFlow();
+  }
+
+  /** Reads on while bytes are wanted; a client whose next bytes must wait is left to its socket's window. */
+  #settleFlow(): void {
+    const request = this.#request;
+    const isBodyHeldBack = request !== undefined && !request.isBodyWanted && !request.isBodyDone;
+    const mustWait = this.#phase === TUNNEL ? isTunnelHeldBack(request) : this.#phase === BUSY && (this.#pending !== undefined || (isBodyHeldBack && this.#isPaused));
+    if (mustWait === this.#isPaused) return;
+    this.#isPaused = mustWait;
+    if (mustWait) this.socket.pause();
+    else this.socket.resume();
+  }
+
+  #step(bytes: Buffer): boolean {
+    if (this.#phase === HEAD) return this.#readHead(bytes);
+    if (this.#phase === BUSY) return this.#readBody(bytes);
+    if (this.#phase === TUNNEL && this.#request?.isBodyWanted === true) {
+      this.#pending = undefined;
+      this.#request.user?.onBody([bytes], false);
+      return true;
+    }
+    if (this.#phase === LINGER) this.#pending = undefined;
+    return false;
+  }
+
+  #readHead(bytes: Buffer): boolean {
+    // RFC 9112 §2.2: one empty line before a request is tolerated; some clients send it after a body.
+    const from = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0;
+    let head: RequestHead;
+    let end: number;
+    try {
+      end = findHeadEnd(bytes, from);
+      if (end === -1) {
+        refuseForeignStart(bytes, from);
+        return false;
+      }
+      head = parseRequestHead(bytes.toString("latin1", from, end - 2));
+    } catch (error) {
+      this.#refuse(error);
+      return false;
+    }
+    this.#pending = end < bytes.length ? bytes.subarray(end) : undefined;
+    this.#phase = BUSY;
+    this.#wait("nothing", NEVER);
+    const request = new ClientRequest(this, head, this.#hooks.identify(this.direct, head));
+    this.#request = request;
+    this.#hooks.handle(request);
+    return true;
+  }
+
+  #readBody(bytes: Buffer): boolean {
+    const request = this.#request;
+    if (request === undefined || !request.isBodyWanted || request.isBodyDone) return false;
+    const parts: Buffer[] = [];
+    let end: number;
+    try {
+      end = request.decoder.push(bytes, 0, parts);
+    } catch (error) {
+      this.#pending = undefined;
+      if (BelljarError.is(error)) request.user?.onFailure(error);
+      else this.destroy();
+      return false;
+    }
+    this.#progressBytes += end;
+    this.#pending = end < bytes.length ? bytes.subarray(end) : undefined;
+    const { isBodyDone } = request;
+    if (isBodyDone && this.#waiting === "body") this.#wait("nothing", NEVER);
+    if (parts.length > 0 || isBodyDone) request.user?.onBody(parts, isBodyDone);
+    return true;
+  }
+
+  #refuse(error: unknown): void {
+    this.#pending = undefined;
+    if (BelljarError.is(error)) {
+      const answer = answerText(jsonRefusal(error), { method: "GET", minor: 1, keepAlive: false });
+      this.socket.write(answer, "latin1");
+      this.#linger();
+    } else {
+      this.destroy();
+    }
+  }
+
+  #linger(): void {
+    this.#phase = LINGER;
+    this.#pending = undefined;
+    this.#wait("linger", LINGER_MS);
+    this.socket.end();
+    this.#isPaused = false;
+    this.socket.resume();
+  }
+
+  #onDrain(): void {
+    if (this.#waiting === "stall") this.#wait("nothing", NEVER);
+    this.#request?.user?.onClientDrain();
+  }
+
+  #onEnd(): void {
+    if (this.#phase === TUNNEL) this.#request?.user?.onClientEnd();
+    else if (this.#phase === HEAD && this.#pending === undefined) this.socket.end();
+    else this.destroy();
+  }
+
+  #onClose(): void {
+    this.#hooks.sweeper.remove(this);
+    this.#hooks.onClosed(this);
+    const request = this.#request;
+    this.#request = undefined;
+    request?.gone();
+  }
+}
+
+function isTunnelHeldBack(request: ClientRequest | undefined): boolean {
+  return request !== undefined && !request.isBodyWanted;
+}
+
+/** Tells a TLS or binary client what is wrong without waiting for a head that never ends. */
+function refuseForeignStart(bytes: Buffer, from: number): void {
+  const first = bytes.toString("latin1", from, from + 1);
+  if (first === "\x16") throw malformed("a TLS handshake on a plain HTTP port");
+  if (first !== "" && first !== "\r" && !isToken(first)) throw malformed("an invalid method");
+}

@@ -1,0 +1,298 @@
+import { BelljarError } from "@belljar/protocol";
+import type { ClientRequest, ClientUser } from "./client-request.ts";
+import { type ClientFraming, type ForwardFacts, interimHeadText, requestHeadText, responseHeadText } from "./headers.ts";
+import { acceptsHandshake, Tunnel } from "./tunnel.ts";
+import type { Upstream, UpstreamUser } from "./upstream.ts";
+import { badResponse, type BodyDecoder, createBodyDecoder, findHeadEnd, parseResponseHead, type ResponseHead } from "./wire/index.ts";
+
+/** Interim (1xx) answers that an app may send before the real one. */
+const INTERIM_COUNT_MAX = 16;
+/** Bytes up to which head and body are copied into one write. */
+const JOIN_BYTES_MAX = 16 * 1024;
+
+/** Whoever started an exchange. */
+export interface ExchangeOwner {
+  /** The connection is clean and may be used again, for `keepMs` if the app said so. */
+  onReleased(upstream: Upstream, keepMs: number | undefined): void;
+  /** A reused connection turned out to be closed and nothing was sent to the app; true if the owner tries again. */
+  onStale(request: ClientRequest): boolean;
+  /** Bytes flow. */
+  onTraffic(): void;
+  /** Over, whatever the outcome. Not called when `onStale` took the request back. */
+  onEnded(): void;
+}
+
+/**
+ * One request with its answer between a client and an app. Bytes stream both ways, and each side
+ * is read only as fast as the other takes. Any doubt about where a message ends closes the
+ * connection to the app; it is never given to another request.
+ */
+export class Exchange implements ClientUser, UpstreamUser {
+  readonly #request: ClientRequest;
+  readonly #upstream: Upstream;
+  readonly #facts: ForwardFacts;
+  readonly #owner: ExchangeOwner;
+  #partialHead: Buffer | undefined;
+  #response: ResponseHead | undefined;
+  #decoder: BodyDecoder | undefined;
+  #framing: ClientFraming = "none";
+  #keepAlive = false;
+  #headText = "";
+  #interimCount = 0;
+  #isDirty = false;
+  #isOver = false;
+  #isUpstreamPaused = false;
+
+  constructor(request: ClientRequest, upstream: Upstream, facts: ForwardFacts, owner: ExchangeOwner) {
+    this.#request = request;
+    this.#upstream = upstream;
+    this.#facts = facts;
+    this.#owner = owner;
+  }
+
+  start(): void {
+    const { head } = this.#request;
+    this.#request.attach(this);
+    this.#upstream.attach(this);
+    this.#upstream.stream.write(requestHeadText(head, this.#facts), "latin1");
+    if (this.#request.isBodyDone) this.#request.connection.awaitResponse();
+    else this.#request.wantBody(true);
+  }
+
+  onBody(parts: Buffer[], isDone: boolean): void {
+    if (this.#isOver) return;
+    const { stream } = this.#upstream;
+    const isChunked = this.#request.head.framing.kind === "chunked";
+    const isFlowing = parts.length === 0 && !isChunked ? true : writeParts(stream, "", parts, { isChunked, isDone });
+    this.#owner.onTraffic();
+    if (isDone && this.#response === undefined) this.#request.connection.awaitResponse();
+    if (!isFlowing && !isDone) this.#request.wantBody(false);
+  }
+
+  onUpstreamDrain(): void {
+    this.#request.wantBody(true);
+  }
+
+  onClientDrain(): void {
+    if (!this.#isUpstreamPaused) return;
+    this.#isUpstreamPaused = false;
+    this.#upstream.stream.resume();
+  }
+
+  onClientEnd(): void {
+    this.#request.connection.destroy();
+  }
+
+  onClientGone(): void {
+    this.#over(false);
+  }
+
+  onFailure(error: BelljarError): void {
+    if (this.#isOver) return;
+    this.#over(false);
+    if (this.#request.hasAnswerBegun && this.#framing === "until-close") this.#request.connection.reset();
+    else this.#request.refuse(error);
+  }
+
+  onUpstreamData(chunk: Buffer): void {
+    if (this.#isOver) return;
+    const bytes = this.#partialHead === undefined ? chunk : Buffer.concat([this.#partialHead, chunk]);
+    this.#partialHead = undefined;
+    try {
+      this.#read(bytes);
+    } catch (error) {
+      const bad = badResponse(error);
+      if (!BelljarError.is(bad)) throw bad;
+      this.onFailure(bad);
+    }
+  }
+
+  #read(bytes: Buffer): void {
+    let at = 0;
+    while (this.#response === undefined) {
+      const end = findHeadEnd(bytes, at);
+      if (end === -1) {
+        this.#partialHead = at === 0 ? bytes : bytes.subarray(at);
+        return;
+      }
+      const head = parseResponseHead(bytes.toString("latin1", at, end - 2), this.#request.head.method);
+      at = end;
+      if (head.status === 101) {
+        this.#upgrade(head, bytes.subarray(at));
+        return;
+      }
+      if (head.status < 200) this.#interim(head);
+      else this.#begin(head);
+      if (at === bytes.length && this.#response === undefined) return;
+    }
+    this.#readBody(bytes, at);
+  }
+
+  #interim(head: ResponseHead): void {
+    this.#interimCount += 1;
+    if (this.#interimCount > INTERIM_COUNT_MAX) {
+      throw new BelljarError("PREVIEW_BAD_RESPONSE", `the app sent more than ${INTERIM_COUNT_MAX} interim answers`);
+    }
+    const { minor, expectsContinue } = this.#request.head;
+    if (minor === 0 || (head.status === 100 && !expectsContinue)) return;
+    this.#request.connection.socket.write(interimHeadText(head, this.#request.head, this.#facts), "latin1");
+  }
+
+  #begin(head: ResponseHead): void {
+    const request = this.#request;
+    const { minor } = request.head;
+    this.#response = head;
+    this.#decoder = createBodyDecoder(head.framing);
+    this.#framing = clientFraming(head, minor);
+    // An answer that overtakes its request's body ends the connection: the rest of the body may never come.
+    this.#keepAlive = request.isBodyDone && request.mayKeepAlive && this.#framing !== "until-close";
+    this.#headText = responseHeadText(head, request.head, this.#facts, {
+      minor,
+      keepAlive: this.#keepAlive,
+      framing: this.#framing,
+    });
+    request.connection.awaitNothing();
+  }
+
+  #readBody(bytes: Buffer, from: number): void {
+    const decoder = this.#decoder;
+    if (decoder === undefined) return;
+    const parts: Buffer[] = [];
+    const end = decoder.push(bytes, from, parts);
+    if (end < bytes.length) this.#isDirty = true;
+    this.#send(parts, decoder.isDone);
+    if (decoder.isDone) this.#complete();
+    else this.#owner.onTraffic();
+  }
+
+  #send(parts: Buffer[], isDone: boolean): void {
+    const prefix = this.#headText;
+    this.#headText = "";
+    const isChunked = this.#framing === "chunked";
+    if (parts.length === 0 && prefix === "" && !(isChunked && isDone)) return;
+    this.#request.hasAnswerBegun = true;
+    const isFlowing = writeParts(this.#request.connection.socket, prefix, parts, { isChunked, isDone });
+    if (isFlowing || isDone) return;
+    this.#request.connection.noteStalled();
+    this.#isUpstreamPaused = true;
+    this.#upstream.stream.pause();
+  }
+
+  #complete(): void {
+    const { keepAlive = false, framing } = this.#response ?? {};
+    const isClean = keepAlive && framing?.kind !== "close" && !this.#isDirty && this.#request.isBodyDone;
+    this.#over(isClean);
+    this.#request.finish(this.#keepAlive);
+  }
+
+  #upgrade(head: ResponseHead, rest: Buffer): void {
+    const request = this.#request;
+    if (!request.head.isWebSocketUpgrade || !acceptsHandshake(request.head, head)) {
+      throw new BelljarError("PREVIEW_BAD_RESPONSE", "the app switched protocols without being asked to, or wrongly");
+    }
+    this.#isOver = true;
+    request.write(interimHeadText(head, request.head, this.#facts));
+    new Tunnel(request, this.#upstream, this.#owner).start(rest);
+  }
+
+  onUpstreamEnd(): void {
+    if (this.#isOver) return;
+    if (this.#response?.framing.kind === "close") {
+      this.#send([], true);
+      this.#complete();
+    } else {
+      this.#lost();
+    }
+  }
+
+  onUpstreamClose(): void {
+    if (!this.#isOver) this.#lost();
+  }
+
+  /** The app's connection ended in the middle: tried again if that is safe, told truthfully otherwise. */
+  #lost(): void {
+    const request = this.#request;
+    const { method, framing } = request.head;
+    const isUntouched = this.#partialHead === undefined && this.#response === undefined && this.#interimCount === 0;
+    if (this.#upstream.isReused && isUntouched && isReplayable(method, framing.kind)) {
+      this.#isOver = true;
+      this.#upstream.destroy();
+      if (this.#owner.onStale(request)) return;
+      this.#isOver = false;
+    }
+    this.onFailure(new BelljarError("PREVIEW_APP_CLOSED", "the app closed the connection in the middle of its answer"));
+  }
+
+  #over(isClean: boolean): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    if (this.#isUpstreamPaused && isClean) this.#upstream.stream.resume();
+    if (isClean) this.#owner.onReleased(this.#upstream, keepMsOf(this.#response));
+    else this.#upstream.destroy();
+    this.#owner.onEnded();
+  }
+}
+
+/** Whether a request may be sent a second time when the first connection was already closed (RFC 9110 §9.2.2). */
+export function isReplayable(method: string, framing: string): boolean {
+  return framing === "none" && (method === "GET" || method === "HEAD" || method === "OPTIONS");
+}
+
+function clientFraming(head: ResponseHead, minor: 0 | 1): ClientFraming {
+  switch (head.framing.kind) {
+    case "none":
+      return "none";
+    case "fixed":
+      return "as-length";
+    default:
+      return minor === 1 ? "chunked" : "until-close";
+  }
+}
+
+/** `Keep-Alive: timeout=5` as `ms`, a little less so that the app never closes first. */
+function keepMsOf(response: ResponseHead | undefined): number | undefined {
+  const field = response?.fields.find(({ name }) => name === "keep-alive");
+  const seconds = field === undefined ? null : /(?:^|[\s,;])timeout=([0-9]{1,6})/i.exec(field.value);
+  return seconds === null ? undefined : Math.max(0, Number(seconds[1]) * 1_000 - 500);
+}
+
+/** Writes a prefix and stretches of body in as few system calls as possible; false asks to wait for `drain`. */
+function writeParts(
+  stream: NodeJS.WritableStream & { cork(): void; uncork(): void },
+  prefix: string,
+  parts: readonly Buffer[],
+  how: { isChunked: boolean; isDone: boolean },
+): boolean {
+  let size = 0;
+  for (const part of parts) size += part.length;
+  let before = prefix;
+  let after = "";
+  if (how.isChunked) {
+    if (size > 0) {
+      before += `${size.toString(16)}\r\n`;
+      after = "\r\n";
+    }
+    if (how.isDone) after += "0\r\n\r\n";
+  }
+  if (size === 0) return before === "" && after === "" ? true : stream.write(before + after, "latin1");
+  if (parts.length === 1 && parts[0] !== undefined && before === "" && after === "") return stream.write(parts[0]);
+  const total = before.length + size + after.length;
+  if (total <= JOIN_BYTES_MAX) return stream.write(join(before, parts, after, total));
+  stream.cork();
+  let isFlowing = before === "" ? true : stream.write(before, "latin1");
+  for (const part of parts) isFlowing = stream.write(part);
+  if (after !== "") isFlowing = stream.write(after, "latin1");
+  stream.uncork();
+  return isFlowing;
+}
+
+function join(before: string, parts: readonly Buffer[], after: string, total: number): Buffer {
+  const joined = Buffer.allocUnsafe(total);
+  let at = joined.write(before, 0, "latin1");
+  for (const part of parts) {
+    joined.set(part, at);
+    at += part.length;
+  }
+  joined.write(after, at, "latin1");
+  return joined;
+}

@@ -1,0 +1,221 @@
+import { confineSetCookie, setsOwnCookie, stripCookies } from "./cookies.ts";
+import type { RequestHead, ResponseHead } from "./wire/index.ts";
+
+/** What decides how a head is rewritten on its way to the app or to the API. */
+export interface ForwardFacts {
+  readonly kind: "preview" | "api";
+  /** `http` or `https`, as the client sees it */
+  readonly protocol: string;
+  /** The client's address, after trusted proxies */
+  readonly address: string;
+  /** Set when the app sees this host instead of the public one */
+  readonly localHost: string | undefined;
+}
+
+/** How the answer's body is framed towards the client. */
+export type ClientFraming = "as-length" | "chunked" | "until-close" | "none";
+
+const KEEP = 0;
+const DROP = 1;
+const COOKIE = 2;
+const AUTHORIZATION = 3;
+const ORIGIN = 4;
+const LOCATION = 5;
+const CLEAR_SITE_DATA = 6;
+type Action = 0 | 1 | 2 | 3 | 4 | 5 | 6;
+
+const HOP_BY_HOP = [
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "http2-settings",
+  "content-length",
+];
+
+/** Names that say who the client is; only we may say that, whatever the spelling (`_` and `.` fold to `-` in many servers). */
+const IDENTITY = /^(x-belljar-|x-forwarded-|x-auth-request-|forwarded$|x-real-ip$|remote-user$|x-remote-user$)/;
+const PROXY_CREDENTIALS = new Set(["proxy-authorization", "proxy-authentication-info"]);
+
+const REQUEST_ACTIONS = new Map<string, Action>([
+  ...[...HOP_BY_HOP, "host"].map((name): [string, Action] => [name, DROP]),
+  ["cookie", COOKIE],
+  ["authorization", AUTHORIZATION],
+  ["origin", ORIGIN],
+]);
+
+const RESPONSE_ACTIONS = new Map<string, Action>([
+  ...HOP_BY_HOP.map((name): [string, Action] => [name, DROP]),
+  ["set-cookie", COOKIE],
+  ["location", LOCATION],
+  ["clear-site-data", CLEAR_SITE_DATA],
+  // An alternative service would take the visitor's next requests past this gateway.
+  ["alt-svc", DROP],
+]);
+
+const REMEMBERED_NAMES_MAX = 2_048;
+const requestNames = new Map<string, Action>();
+const responseNames = new Map<string, Action>();
+
+function actionOf(name: string, known: ReadonlyMap<string, Action>, remembered: Map<string, Action>): Action {
+  const cached = remembered.get(name);
+  if (cached !== undefined) return cached;
+  const folded = name.replaceAll(/[_.]/g, "-");
+  const isOurs = IDENTITY.test(folded) || PROXY_CREDENTIALS.has(folded);
+  // An alias such as `transfer_encoding` is dropped like its original: some servers read both as one.
+  const alias = folded === name ? undefined : REQUEST_ACTIONS.get(folded);
+  const action = isOurs || alias !== undefined ? DROP : (known.get(name) ?? KEEP);
+  if (remembered.size >= REMEMBERED_NAMES_MAX) remembered.clear();
+  remembered.set(name, action);
+  return action;
+}
+
+const USUAL_OPTIONS = new Set(["close", "keep-alive", "upgrade"]);
+
+function nominated(connection: readonly string[]): ReadonlySet<string> | undefined {
+  const names = connection.filter((option) => !USUAL_OPTIONS.has(option));
+  return names.length === 0 ? undefined : new Set(names);
+}
+
+/**
+ * The head that goes to the app (or the API): the client's lines byte for byte, less what is ours,
+ * hop-by-hop or forged, plus Host, X-Forwarded-* and the framing. Ends in the blank line.
+ */
+export function requestHeadText(head: RequestHead, facts: ForwardFacts): string {
+  const { text, fields } = head;
+  const extra = nominated(head.connection);
+  const host = facts.localHost ?? head.authority.text;
+  let kept = "";
+  let runFrom = -1;
+  let runTo = -1;
+  for (const field of fields) {
+    const action = extra?.has(field.name) ? DROP : actionOf(field.name, REQUEST_ACTIONS, requestNames);
+    const isKept = action === KEEP || (action !== DROP && rewrittenRequestValue(action, field.value, head, facts) === field.value);
+    if (isKept) {
+      if (runFrom === -1) runFrom = field.from;
+      runTo = field.to;
+      continue;
+    }
+    if (runFrom !== -1) kept += text.slice(runFrom, runTo);
+    runFrom = -1;
+    const value = action === DROP ? undefined : rewrittenRequestValue(action, field.value, head, facts);
+    if (value !== undefined) kept += `${field.name}: ${value}\r\n`;
+  }
+  if (runFrom !== -1) kept += text.slice(runFrom, runTo);
+  const forwarded = `X-Forwarded-For: ${facts.address}\r\nX-Forwarded-Host: ${head.authority.text}\r\nX-Forwarded-Proto: ${facts.protocol}\r\n`;
+  return `${head.method} ${head.target} HTTP/1.1\r\nHost: ${host}\r\n${kept}${forwarded}${requestFraming(head)}\r\n`;
+}
+
+function requestFraming(head: RequestHead): string {
+  if (head.isWebSocketUpgrade) return "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+  if (head.framing.kind === "fixed") return `Content-Length: ${head.framing.bytes}\r\n`;
+  return head.framing.kind === "chunked" ? "Transfer-Encoding: chunked\r\n" : "";
+}
+
+/** The value that goes on, or undefined where the line does not. The API reads its own credentials. */
+function rewrittenRequestValue(
+  action: Action,
+  value: string,
+  head: RequestHead,
+  facts: ForwardFacts,
+): string | undefined {
+  if (facts.kind === "api") return value;
+  switch (action) {
+    case COOKIE: {
+      const stripped = stripCookies(value);
+      return stripped === "" && value !== "" ? undefined : stripped;
+    }
+    case AUTHORIZATION:
+      return /^bearer\s+bj[a-z]*_/i.test(value) ? undefined : value;
+    case ORIGIN:
+      if (facts.localHost === undefined) return value;
+      return value.toLowerCase() === `${facts.protocol}://${head.authority.text}` ? `http://${facts.localHost}` : value;
+    default:
+      return value;
+  }
+}
+
+/** How to answer this client: its version, whether its connection stays open, and the body's framing. */
+export interface AnswerFacts {
+  readonly minor: 0 | 1;
+  readonly keepAlive: boolean;
+  readonly framing: ClientFraming;
+}
+
+/** The head that goes to the client: the app's lines byte for byte, less what is hop-by-hop or not its to say. */
+export function responseHeadText(
+  response: ResponseHead,
+  request: RequestHead,
+  facts: ForwardFacts,
+  answer: AnswerFacts,
+): string {
+  const { text, fields } = response;
+  const extra = nominated(response.connection);
+  let kept = "";
+  let runFrom = -1;
+  let runTo = -1;
+  for (const field of fields) {
+    const action = extra?.has(field.name) ? DROP : actionOf(field.name, RESPONSE_ACTIONS, responseNames);
+    const value = action === KEEP ? field.value : rewrittenResponseValue(action, field.value, request, facts);
+    if (value === field.value) {
+      if (runFrom === -1) runFrom = field.from;
+      runTo = field.to;
+      continue;
+    }
+    if (runFrom !== -1) kept += text.slice(runFrom, runTo);
+    runFrom = -1;
+    if (value !== undefined) kept += `${field.name}: ${value}\r\n`;
+  }
+  if (runFrom !== -1) kept += text.slice(runFrom, runTo);
+  return `HTTP/1.1 ${response.status} ${response.reason}\r\n${kept}${answerFraming(response, answer)}\r\n`;
+}
+
+function rewrittenResponseValue(
+  action: Action,
+  value: string,
+  request: RequestHead,
+  facts: ForwardFacts,
+): string | undefined {
+  if (action === DROP) return undefined;
+  if (facts.kind === "api") return value;
+  const { authority } = request;
+  switch (action) {
+    case COOKIE:
+      return setsOwnCookie(value) ? undefined : confineSetCookie(value, authority.host);
+    case LOCATION: {
+      const local = facts.localHost === undefined ? undefined : `http://${facts.localHost}`;
+      if (local === undefined || !(value === local || value.startsWith(`${local}/`))) return value;
+      return `${facts.protocol}://${authority.text}${value.slice(local.length)}`;
+    }
+    case CLEAR_SITE_DATA:
+      // `cookies` clears the whole registrable domain: the API's and every other sandbox's.
+      return /"(cookies|\*)"/i.test(value) ? undefined : value;
+    default:
+      return value;
+  }
+}
+
+function answerFraming(response: ResponseHead, answer: AnswerFacts): string {
+  const connection = answer.keepAlive
+    ? answer.minor === 0
+      ? "Connection: keep-alive\r\n"
+      : ""
+    : "Connection: close\r\n";
+  if (answer.framing === "chunked") return `Transfer-Encoding: chunked\r\n${connection}`;
+  const length = response.contentLength;
+  // 1xx and 204 must not carry a length (RFC 9110 §8.6); to HEAD and in a 304 it tells the other body's.
+  if (length === undefined || answer.framing === "until-close" || response.status < 200 || response.status === 204) {
+    return connection;
+  }
+  return `Content-Length: ${length}\r\n${connection}`;
+}
+
+/** The head of a 101 or another interim answer, with the upgrade's own headers put back. */
+export function interimHeadText(response: ResponseHead, request: RequestHead, facts: ForwardFacts): string {
+  const text = responseHeadText(response, request, facts, { minor: 1, keepAlive: true, framing: "none" });
+  if (response.status !== 101) return text;
+  return `${text.slice(0, -2)}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`;
+}

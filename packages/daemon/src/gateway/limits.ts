@@ -1,0 +1,60 @@
+/** Every limit of the gateway that configuration may change, with its default. */
+export interface GatewayLimits {
+  /** Client connections at once */
+  connectionCountMax: number;
+  /** Client connections at once from one address that is not a trusted proxy */
+  connectionsPerAddressMax: number;
+  /** `ms` from a request's first byte (or the connection's start) to the end of its head */
+  headTimeoutMs: number;
+  /** `ms` that a kept-alive client connection may rest between requests */
+  idleTimeoutMs: number;
+  /** `ms` in which a body that we are ready to read must make progress */
+  bodyProgressWindowMs: number;
+  /** Bytes that count as progress */
+  bodyProgressBytesMin: number;
+  /** `ms` that a client may take none of the bytes waiting for it */
+  clientStallTimeoutMs: number;
+  /** `ms` from a request's end to the head of the app's answer */
+  responseTimeoutMs: number;
+  /** Idle connections kept to one port of one sandbox */
+  poolIdlePerPortMax: number;
+  /** Idle connections kept in all */
+  poolIdleMax: number;
+  /** `ms` that an idle connection to an app is kept */
+  poolIdleTimeoutMs: number;
+  /** Requests in flight to one port of one sandbox, WebSockets included */
+  exchangesPerPortMax: number;
+  /** `ms` that a request is held for a wake and for the port to listen */
+  holdMs: number;
+  /** `ms` that a request to a sandbox that already runs waits for the port to listen */
+  connectGraceMs: number;
+  /** `ms` after which a browser sees the boot page instead of waiting */
+  bootPageAfterMs: number;
+  /** Requests held at once for one sandbox */
+  heldPerSandboxMax: number;
+  /** `ms` that a session of the owner lasts */
+  sessionLifeMs: number;
+  /** Failed credentials from one address in a minute, before it has to wait */
+  failuresPerMinuteMax: number;
+}
+
+export const DEFAULT_LIMITS: GatewayLimits = {
+  connectionCountMax: 10_000,
+  connectionsPerAddressMax: 2_000,
+  headTimeoutMs: 10_000,
+  idleTimeoutMs: 75_000,
+  bodyProgressWindowMs: 30_000,
+  bodyProgressBytesMin: 256,
+  clientStallTimeoutMs: 300_000,
+  responseTimeoutMs: 300_000,
+  poolIdlePerPortMax: 128,
+  poolIdleMax: 1_024,
+  poolIdleTimeoutMs: 30_000,
+  exchangesPerPortMax: 1_024,
+  holdMs: 30_000,
+  connectGraceMs: 2_000,
+  bootPageAfterMs: 300,
+  heldPerSandboxMax: 256,
+  sessionLifeMs: 12 * 3600 * 1000,
+  failuresPerMinuteMax: 20,
+};

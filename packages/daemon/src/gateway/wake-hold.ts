@@ -1,0 +1,159 @@
+import type { Duplex } from "node:stream";
+import { BelljarError } from "@belljar/protocol";
+import type { Clock, SandboxId } from "../kernel/index.ts";
+import type { Target } from "./access.ts";
+import type { GatewayLimits } from "./limits.ts";
+import type { PortDialer, PreviewDirectory, SandboxWaker } from "./ports.ts";
+
+/** `ms` between attempts to connect: the first, and the longest. */
+const RETRY_FIRST_MS = 5;
+const RETRY_LONGEST_MS = 200;
+const REMEMBERED_WAKES_MAX = 4_096;
+
+/** How far a wake has come. */
+export type WakeStep = "waking" | "connecting";
+
+export interface HoldOptions {
+  readonly directory: PreviewDirectory;
+  readonly waker: SandboxWaker;
+  readonly dialer: PortDialer;
+  readonly clock: Clock;
+  readonly limits: GatewayLimits;
+}
+
+/**
+ * Holds visitors while a sandbox wakes and its app begins to listen. However many visitors, a
+ * sandbox is woken once, and all of them learn how that ended. A visitor who leaves does not stop it.
+ */
+export class WakeHold {
+  readonly #options: HoldOptions;
+  readonly #wakes = new Map<SandboxId, Promise<void>>();
+  readonly #heldCounts = new Map<SandboxId, number>();
+  readonly #wokenAtMs = new Map<SandboxId, number>();
+
+  constructor(options: HoldOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * A connection to the app, after a wake if need be.
+   *
+   * @throws PREVIEW_LIMIT, PREVIEW_WAKE_FAILED, PREVIEW_WAKE_TIMEOUT, PREVIEW_UNREACHABLE, CANCELLED
+   */
+  async connect(target: Target, signal: AbortSignal, onStep: (step: WakeStep) => void): Promise<Duplex> {
+    const held = this.#heldCounts.get(target.id) ?? 0;
+    if (held >= this.#options.limits.heldPerSandboxMax) {
+      throw new BelljarError("PREVIEW_LIMIT", `${held} requests already wait for this sandbox`);
+    }
+    this.#heldCounts.set(target.id, held + 1);
+    try {
+      return await this.#connect(target, signal, onStep);
+    } finally {
+      const left = (this.#heldCounts.get(target.id) ?? 1) - 1;
+      if (left === 0) this.#heldCounts.delete(target.id);
+      else this.#heldCounts.set(target.id, left);
+    }
+  }
+
+  async #connect(target: Target, signal: AbortSignal, onStep: (step: WakeStep) => void): Promise<Duplex> {
+    const { clock, directory, dialer } = this.#options;
+    const startedMs = clock.monotonic();
+    let deadlineMs = startedMs + this.#patienceMs(target.id, startedMs);
+    let pauseMs = RETRY_FIRST_MS;
+    for (;;) {
+      const state = directory.find(target.id, target.port)?.state;
+      if (state !== "running") {
+        deadlineMs = startedMs + this.#options.limits.holdMs;
+        onStep("waking");
+        await this.#bounded(this.#wake(target.id), deadlineMs, signal);
+      }
+      onStep("connecting");
+      try {
+        return await this.#dial(dialer, target, { deadlineMs, signal });
+      } catch (error) {
+        if (signal.aborted) throw cancelled();
+        if (clock.monotonic() + pauseMs >= deadlineMs) {
+          throw new BelljarError("PREVIEW_UNREACHABLE", `nothing listens on port ${target.port}`, undefined, { cause: error });
+        }
+      }
+      await this.#pause(pauseMs, signal);
+      pauseMs = Math.min(pauseMs * 2, RETRY_LONGEST_MS);
+    }
+  }
+
+  /** A sandbox that has just been woken is given the time that a wake is given; one that runs is not. */
+  #patienceMs(id: SandboxId, nowMs: number): number {
+    const { holdMs, connectGraceMs } = this.#options.limits;
+    const wokenAtMs = this.#wokenAtMs.get(id);
+    const isJustWoken = wokenAtMs !== undefined && nowMs - wokenAtMs < holdMs;
+    return isJustWoken ? holdMs : Math.min(connectGraceMs, holdMs);
+  }
+
+  #wake(id: SandboxId): Promise<void> {
+    const running = this.#wakes.get(id);
+    if (running !== undefined) return running;
+    const wake = this.#wakeOnce(id).finally(() => this.#wakes.delete(id));
+    this.#wakes.set(id, wake);
+    // Visitors that gave up leave the promise alone; its failure is theirs to hear, not the process's.
+    wake.catch(() => undefined);
+    return wake;
+  }
+
+  async #wakeOnce(id: SandboxId): Promise<void> {
+    try {
+      await this.#options.waker.wake(id, { reason: "visit" });
+    } catch (error) {
+      const reason = BelljarError.is(error) ? error.code : "INTERNAL";
+      // The cause may name paths or sizes of the machine: visitors learn its code alone.
+      throw new BelljarError("PREVIEW_WAKE_FAILED", "the sandbox could not be started", { reason }, { cause: error });
+    }
+    if (this.#wokenAtMs.size >= REMEMBERED_WAKES_MAX) this.#wokenAtMs.clear();
+    this.#wokenAtMs.set(id, this.#options.clock.monotonic());
+  }
+
+  async #dial(dialer: PortDialer, target: Target, until: { deadlineMs: number; signal: AbortSignal }): Promise<Duplex> {
+    const timeout = new AbortController();
+    const leftMs = Math.max(1, until.deadlineMs - this.#options.clock.monotonic());
+    using timer = this.#options.clock.after(leftMs, () => timeout.abort());
+    void timer;
+    const signal = AbortSignal.any([until.signal, timeout.signal]);
+    const stream = await dialer.dial(target.id, target.port, signal);
+    if (!until.signal.aborted) return stream;
+    stream.destroy();
+    throw cancelled();
+  }
+
+  /** Waits for `work` until the deadline or until the visitor leaves; the work itself goes on. */
+  async #bounded(work: Promise<void>, deadlineMs: number, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const leave = () => reject(cancelled());
+    if (signal.aborted) throw cancelled();
+    signal.addEventListener("abort", leave, { once: true });
+    using timer = clock.after(Math.max(0, deadlineMs - clock.monotonic()), () =>
+      reject(new BelljarError("PREVIEW_WAKE_TIMEOUT", "the sandbox did not wake in time")),
+    );
+    void timer;
+    work.then(resolve, reject);
+    try {
+      await promise;
+    } finally {
+      signal.removeEventListener("abort", leave);
+    }
+  }
+
+  async #pause(durationMs: number, signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const done = () => resolve();
+    signal.addEventListener("abort", done, { once: true });
+    using timer = this.#options.clock.after(durationMs, done);
+    void timer;
+    await promise;
+    signal.removeEventListener("abort", done);
+    if (signal.aborted) throw cancelled();
+  }
+}
+
+function cancelled(): BelljarError {
+  return new BelljarError("CANCELLED", "the visitor left");
+}
