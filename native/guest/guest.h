@@ -78,6 +78,7 @@ struct proc {
     struct buffer ring;
     struct conn *viewers;
     char *tag, *cwd, *command;
+    size_t command_bytes;
     struct proc *next, *previous, *dirty_next;
 };
 

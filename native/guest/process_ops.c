@@ -28,8 +28,8 @@ struct proc *proc_find(const struct request *request) {
     return finished;
 }
 
-static void put_exit(struct buffer *out, const struct proc *proc) {
-    uint8_t frame[EXIT_BYTES] = {0};
+static void encode_exit(const struct proc *proc, uint8_t frame[EXIT_BYTES]) {
+    memset(frame, 0, EXIT_BYTES);
     bool exited = WIFEXITED(proc->wait_status);
     frame[0] = exited ? EXIT_EXITED : EXIT_SIGNALED;
     if (proc->stopping != STOP_NONE) frame[0] = proc->reason;
@@ -39,6 +39,11 @@ static void put_exit(struct buffer *out, const struct proc *proc) {
     set_u32(frame + 16, (uint32_t)(proc->max_rss_bytes >> 32));
     set_u32(frame + 20, (uint32_t)proc->cpu_time_us);
     set_u32(frame + 24, (uint32_t)(proc->cpu_time_us >> 32));
+}
+
+static void put_exit(struct buffer *out, const struct proc *proc) {
+    uint8_t frame[EXIT_BYTES];
+    encode_exit(proc, frame);
     frame_put(out, SAY_EXIT, frame, sizeof frame);
 }
 
@@ -94,20 +99,27 @@ void op_attach(struct conn *conn, const struct request *request) {
     proc_mark(proc);
 }
 
-void op_processes(struct conn *conn) {
-    for (struct proc *proc = guest.procs; proc; proc = proc->next) {
-        if (!proc->started || (proc->reported && !proc->keep)) continue;
-        size_t start = frame_begin(&conn->out, SAY_ENTRY);
-        put_u32(&conn->out, TAG_PID, (uint32_t)proc->pid);
-        put_string(&conn->out, TAG_TAG, proc->tag);
-        put_string(&conn->out, TAG_COMMAND, proc->command);
-        put_string(&conn->out, TAG_CWD, proc->cwd);
-        put_u64(&conn->out, TAG_STARTED_AT_MS, proc->started_at_ms);
-        put_u32(&conn->out, TAG_FLAGS, (proc->terminal ? EXEC_TERMINAL : 0u)
-                                           | (proc->keep ? EXEC_KEEP : 0u));
-        put_u32(&conn->out, TAG_STATE, proc->reported);
-        frame_end(&conn->out, start);
+static void put_process(struct buffer *out, const struct proc *proc) {
+    uint8_t exit_frame[EXIT_BYTES];
+    size_t start = frame_begin(out, SAY_ENTRY);
+    put_u32(out, TAG_PID, (uint32_t)proc->pid);
+    put_string(out, TAG_TAG, proc->tag);
+    for (size_t at = 0; at < proc->command_bytes; at += strlen(proc->command + at) + 1)
+        put_string(out, TAG_ARG, proc->command + at);
+    put_string(out, TAG_CWD, proc->cwd);
+    put_u64(out, TAG_STARTED_AT_MS, proc->started_at_ms);
+    put_u32(out, TAG_FLAGS, (proc->terminal ? EXEC_TERMINAL : 0u) | (proc->keep ? EXEC_KEEP : 0u));
+    put_u32(out, TAG_STATE, proc->reported);
+    if (proc->reported) {
+        encode_exit(proc, exit_frame);
+        put_bytes(out, TAG_EXIT, exit_frame, sizeof exit_frame);
     }
+    frame_end(out, start);
+}
+
+void op_processes(struct conn *conn) {
+    for (struct proc *proc = guest.procs; proc; proc = proc->next)
+        if (proc->started && (!proc->reported || proc->keep)) put_process(&conn->out, proc);
     frame_put(&conn->out, SAY_END, NULL, 0);
     conn_finish(conn);
 }

@@ -9,7 +9,7 @@
 
 #include "guest.h"
 
-#define COMMAND_BYTES_MAX 1024 /* of the argument list as LIST shows it */
+#define COMMAND_BYTES_MAX 1024
 
 static int pipe_pair(struct source *parent, int parent_end, int *child) {
     int ends[2];
@@ -51,19 +51,21 @@ static int watch_pipes(struct proc *proc) {
     return proc->in.fd >= 0 ? watch_source(&proc->in, EPOLLOUT) : 0;
 }
 
-static char *join_command(char *const *argv, size_t argc) {
-    char *text = malloc(COMMAND_BYTES_MAX + 1);
-    size_t length = 0;
-    for (size_t i = 0; text && i < argc && length < COMMAND_BYTES_MAX; i++) {
-        if (i) text[length++] = ' ';
-        size_t left = COMMAND_BYTES_MAX - length, size = strlen(argv[i]);
-        memcpy(text + length, argv[i], size < left ? size : left);
-        length += size < left ? size : left;
+/* The argument list as LIST shows it: each with its NUL, cut to a bound. */
+static bool keep_command(struct proc *proc, char *const *argv, size_t argc) {
+    size_t total = 0, at = 0;
+    for (size_t i = 0; i < argc && total < COMMAND_BYTES_MAX; i++) total += strlen(argv[i]) + 1;
+    if (total > COMMAND_BYTES_MAX) total = COMMAND_BYTES_MAX;
+    proc->command = calloc(1, total);
+    for (size_t i = 0; proc->command && at < total; i++) {
+        size_t size = strlen(argv[i]) + 1;
+        if (size > total - at) size = total - at;
+        memcpy(proc->command + at, argv[i], size);
+        at += size;
     }
-    if (!text) return NULL;
-    text[length] = 0;
-    char *fitted = realloc(text, length + 1);
-    return fitted ? fitted : text;
+    if (proc->command) proc->command[total - 1] = 0;
+    proc->command_bytes = total;
+    return proc->command != NULL;
 }
 
 static bool proc_describe(struct proc *proc, const struct request *request) {
@@ -71,10 +73,9 @@ static bool proc_describe(struct proc *proc, const struct request *request) {
     struct timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
     proc->started_at_ms = (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
-    proc->command = join_command(request->argv, request->argc);
     proc->tag = tag ? strdup(tag) : NULL;
     proc->cwd = cwd ? strdup(cwd) : NULL;
-    return proc->command && !proc->tag == !tag && !proc->cwd == !cwd;
+    return keep_command(proc, request->argv, request->argc) && !proc->tag == !tag && !proc->cwd == !cwd;
 }
 
 static struct proc *proc_new(const struct request *request) {

@@ -18,6 +18,7 @@ export const ERRORS = {
   // Requests
   BAD_REQUEST: { status: 400, retryable: false, hint: "Compare the request with the OpenAPI document at /v1/openapi.json." },
   BODY_TOO_LARGE: { status: 413, retryable: false, hint: "Send less, or stream it through the files API." },
+  MEDIA_TYPE_UNSUPPORTED: { status: 415, retryable: false, hint: "Send JSON with `Content-Type: application/json`." },
   ROUTE_NOT_FOUND: { status: 404, retryable: false, hint: "The routes are listed at /v1/openapi.json." },
   METHOD_NOT_ALLOWED: { status: 405, retryable: false, hint: "The routes are listed at /v1/openapi.json." },
   IDEMPOTENCY_CONFLICT: { status: 409, retryable: false, hint: "Use a new Idempotency-Key for a different request." },
@@ -50,7 +51,9 @@ export const ERRORS = {
   EXEC_TOO_LARGE: { status: 413, retryable: false, hint: "Write the data to a file and pass its path." },
   EXEC_FAILED: { status: 500, retryable: true, hint: "The message names the step that failed; the process limit may be reached." },
   EXEC_TAG_TAKEN: { status: 409, retryable: false, hint: "Use another tag, or signal the process that has it." },
+  EXEC_LIMIT_REACHED: { status: 429, retryable: true, hint: "Wait for a command to end, or raise `limits.execsPerSandboxMax`." },
   PROCESS_NOT_FOUND: { status: 404, retryable: false, hint: "List processes with `GET /v1/sandboxes/{id}/processes`." },
+  PROCESS_RUNNING: { status: 409, retryable: true, hint: "Wait for its end, or signal it." },
   TASK_NOT_FOUND: { status: 404, retryable: false, hint: "List tasks with `GET /v1/sandboxes/{id}/tasks`." },
   TASK_IN_PROGRESS: { status: 409, retryable: true, hint: "Wait for the running task, or cancel it." },
 
@@ -65,6 +68,7 @@ export const ERRORS = {
   FILE_NOT_EMPTY: { status: 409, retryable: false, hint: "Ask for a recursive removal." },
   FILE_NO_SPACE: { status: 507, retryable: false, hint: "Remove files, or create the sandbox with a larger disk limit." },
   FILE_PATH_INVALID: { status: 400, retryable: false, hint: "Use an absolute path without NUL, at most 4095 bytes." },
+  FILE_NO_ATTRIBUTE: { status: 404, retryable: false, hint: "The file has no such attribute, or its file system has none at all." },
   FILE_FAILED: { status: 500, retryable: false, hint: "The message carries the kernel's error." },
 
   // Previews
@@ -93,6 +97,7 @@ export const ERRORS = {
 
   // The native driver and the guest
   GUEST_PROTOCOL: { status: 502, retryable: false, hint: "The sandbox answered with something that is not the guest protocol; destroy it if it is hostile." },
+  GUEST_BUSY: { status: 503, retryable: true, hint: "The sandbox runs too much at once; end something, or raise its limits." },
   GUEST_UNREACHABLE: { status: 503, retryable: true, hint: "The sandbox may just have ended; look at its state." },
   WARDEN_UNREACHABLE: { status: 503, retryable: true, hint: "The warden is restarting; try again. `belljar status` shows it." },
   WARDEN_PROTOCOL: { status: 500, retryable: false, hint: "Warden and daemon are of different versions; restart both." },
