@@ -13,7 +13,7 @@ const NESTED_AGENTS_LINES_MAX = 12;
 /** Files whose names others decide: tools, conventions of the trade, the licence's own. */
 const GIVEN_NAME = /^(?:[A-Z][A-Z_]*(?:\.md)?|Makefile|Dockerfile|App\.tsx|\..*|tsconfig\..*)$/u;
 const KEBAB = /^[a-z0-9]+(?:-[a-z0-9]+)*(?:\.[a-z0-9]+)*$/u;
-const SAYS_NOTHING = /^(?:utils?|helpers?|misc|stuff)\./u;
+const SAYS_NOTHING = /^(?:utils?|helpers|misc|stuff)\./u;
 const GENERATED_BY_NPM = /(?:^|\/)package-lock\.json$/u;
 
 const files = filesBelow();
