@@ -10,11 +10,25 @@
 #define ACCEPT_BATCH 64
 #define DISCARD_READS_MAX 256
 
-static void oldest_waiting_close(void) {
+/*
+ * Room for one more unfinished request. Whoever is silent for a while makes room for newcomers; until
+ * then these wait in the kernel's backlog: a client may open many connections before it writes.
+ */
+static bool make_room(void) {
+    if (guest.waiting_count < WAITING_COUNT_MAX) return true;
     struct conn *oldest = NULL;
     for (struct conn *conn = guest.conns; conn; conn = conn->next)
         if (conn->state == CONN_REQUEST) oldest = conn; /* the newest is at the head */
-    if (oldest) conn_close(oldest);
+    if (!oldest) return true;
+    int64_t patient_until = oldest->deadline - REQUEST_TIMEOUT_MS + CROWDED_TIMEOUT_MS;
+    if (patient_until <= guest.now) {
+        conn_close(oldest);
+        return true;
+    }
+    guest.listener.ready = false;
+    guest.accept_at = patient_until;
+    wake_by(patient_until);
+    return false;
 }
 
 static struct conn *conn_new(int fd) {
@@ -27,12 +41,13 @@ static struct conn *conn_new(int fd) {
     conn->next = guest.conns;
     if (conn->next) conn->next->previous = conn;
     guest.conns = conn;
-    if (++guest.waiting_count > WAITING_COUNT_MAX) oldest_waiting_close();
+    guest.waiting_count++;
     return conn;
 }
 
 void conn_accept(void) {
     for (int i = 0; i < ACCEPT_BATCH; i++) {
+        if (!make_room()) return;
         int fd = accept4(guest.listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -54,8 +69,9 @@ void conn_accept(void) {
     }
 }
 
-static void conn_leave_waiting(struct conn *conn) {
-    if (conn->state == CONN_REQUEST) guest.waiting_count--;
+void conn_leave_waiting(struct conn *conn) {
+    if (conn->state != CONN_REQUEST) return;
+    if (guest.waiting_count-- == WAITING_COUNT_MAX) guest.listener.ready = true;
 }
 
 void conn_close(struct conn *conn) {

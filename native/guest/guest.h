@@ -20,6 +20,7 @@
 #define PROTOCOL_VERSION 1u
 
 #define REQUEST_TIMEOUT_MS 10000   /* a request that is not complete by then is closed */
+#define CROWDED_TIMEOUT_MS 1000    /* the same while others queue for its place */
 #define WAITING_COUNT_MAX 256      /* connections without a complete request */
 #define PROCESS_COUNT_MAX 1024     /* commands that run at once */
 #define FINISHED_COUNT_MAX 64      /* kept results of finished commands */
@@ -115,6 +116,7 @@ void shutdown_begin(uint32_t grace_ms);
 
 /* conn.c */
 void conn_accept(void);
+void conn_leave_waiting(struct conn *conn);
 void conn_step(struct conn *conn, uint32_t events);
 void conn_deadlines(void);
 void conn_refuse(struct conn *conn, int error, const char *code, const char *message);

@@ -23,7 +23,7 @@ void proc_mark(struct proc *proc) {
 }
 
 void proc_viewer_add(struct proc *proc, struct conn *conn, bool owner) {
-    if (conn->state == CONN_REQUEST) guest.waiting_count--;
+    conn_leave_waiting(conn);
     conn->state = CONN_STREAM;
     conn->deadline = 0;
     conn->owner = owner;
