@@ -372,6 +372,15 @@ static void apply(const struct record *r)
     }
 }
 
+static void signals_reset(void)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    for (int number = 1; number < 32; number++)
+        signal(number, SIG_DFL);
+    check(sigprocmask(SIG_SETMASK, &none, NULL));
+}
+
 static void namespaces_own(const struct child *child)
 {
     state.step = "go";
@@ -411,7 +420,7 @@ _Noreturn void child_main(const struct child *child)
             check(dup2(fds[1], 3));
             setsid();
             umask(022);
-            signal(SIGPIPE, SIG_DFL);
+            signals_reset();
             check(syscall(SYS_close_range, 4, ~0u, CLOSE_RANGE_CLOEXEC));
         }
         apply(r);

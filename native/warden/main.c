@@ -82,5 +82,15 @@ int main(int argc, char **argv)
     pool_open();
     adopt_all();
     server_listen(socket_path);
+    if (write(STDOUT_FILENO, "ready\n", 6) < 0 && errno != EPIPE)
+        die(71, "stdout");
     server_run();
+    unlink(socket_path);
+    /* Sandboxes live on, and the next warden finds them. Without any, nothing stays behind. */
+    if (warden.sandbox_count == 0) {
+        for (unsigned i = 0; i < warden.root_count; i++)
+            rmdir(warden.roots[i]);
+        pool_release();
+    }
+    return 0;
 }

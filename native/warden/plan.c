@@ -19,7 +19,7 @@ static const struct shape {
     {T_ENV, "s", HEAD, MANY},
     {T_USERNS, "uuu", HEAD, REQUIRED}, /* uid base, gid base, count */
     {T_CGROUP, "uu", HEAD, MANY},      /* root index, version */
-    {T_CGFILE, "uss", HEAD, MANY},     /* root index, file, value */
+    {T_CGFILE, "uuss", HEAD, MANY},     /* root index, 1: may lack, file, value */
     {T_LAYER, "us", SETUP, MANY},      /* bind flags, host path; the topmost first */
     {T_OVERLAY, "u", SETUP, REQUIRED}, /* overlay flags */
     {T_BIND, "uss", SETUP, MANY},      /* bind flags, host path, target */

@@ -1,4 +1,5 @@
 /* One thread, one epoll, framed requests on a unix socket. */
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/un.h>
@@ -435,14 +436,32 @@ void server_listen(const char *path)
     source_add(&server.listener, EPOLLIN);
 }
 
-_Noreturn void server_run(void)
+static volatile sig_atomic_t is_stopping;
+
+static void stop(int signal_number)
 {
-    for (;;) {
+    (void)signal_number;
+    is_stopping = 1;
+}
+
+/* TERM and INT are blocked except while the loop waits, so none is lost in between. */
+void server_run(void)
+{
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGTERM);
+    sigaddset(&blocked, SIGINT);
+    sigprocmask(SIG_BLOCK, &blocked, NULL);
+    signal(SIGTERM, stop);
+    signal(SIGINT, stop);
+    sigset_t none;
+    sigemptyset(&none);
+    while (!is_stopping) {
         struct epoll_event event;
         /* One event a wait: a handler may free the source of a later event. */
-        int count = epoll_wait(server.epoll, &event, 1, wait_ms());
+        int count = epoll_pwait(server.epoll, &event, 1, wait_ms(), &none);
         if (count < 0 && errno != EINTR)
-            die(71, "epoll_wait");
+            die(71, "epoll");
         if (count > 0) {
             struct source *source = event.data.ptr;
             source->ready(source, event.events);

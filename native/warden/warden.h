@@ -123,7 +123,7 @@ struct child {
 _Noreturn void die(int status, const char *what);
 void server_start(void);
 void server_listen(const char *path);
-_Noreturn void server_run(void);
+void server_run(void);
 void source_add(struct source *source, uint32_t events);
 void source_remove(struct source *source);
 void source_deadline(struct source *source, int64_t in_ms);
@@ -168,6 +168,7 @@ ssize_t file_read(int directory, const char *path, char *text, size_t size);
 
 /* volume.c */
 void pool_open(void);
+void pool_release(void);
 int volume_open(int pool, const char *id);
 void volume_request(uint32_t op, const struct plan *plan, const struct reply_to *to);
 

@@ -16,3 +16,6 @@ export type {
   VolumeState,
   VolumeUsage,
 } from "./driver.ts";
+export type { NativeDriverOptions } from "./native/create.ts";
+export { createNativeDriver } from "./native/create.ts";
+export { SLOT_COUNT_MAX } from "./native/ids.ts";
