@@ -1,10 +1,13 @@
 /** The Debian packages that this repository needs: which are missing, and how they get installed. */
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { findProgram } from "./paths.mjs";
+import { join } from "node:path";
+import { ROOT, findProgram } from "./paths.mjs";
 import { run, SetupError, tailOf } from "./run.mjs";
+import { readStamp, writeStamp } from "./stamp.mjs";
 
 const POLICY_PATH = "/usr/sbin/policy-rc.d";
 const POLICY_MARK = "# Made by Belljar's set-up; removed when it ends.";
+const FAILED_STAMP = join(ROOT, "build/setup/packages-not-installed");
 const APT_OPTIONS = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"];
 
 /** Browsers that the end-to-end tests can drive; a snap comes last, for it cannot see temporary directories. */
@@ -44,7 +47,11 @@ const PACKAGES = [
     isThere: () => findProgram("musl-gcc"),
   },
   { name: "btrfs-progs", purpose: "run", isThere: () => findProgram("mkfs.btrfs") },
-  { name: "chromium", purpose: "tests", isThere: () => findProgram(...BROWSERS) },
+  {
+    name: "chromium",
+    purpose: "tests",
+    isThere: () => findProgram(...namedBrowser(), ...BROWSERS),
+  },
   { name: "nginx-light", purpose: "bench", isThere: () => findProgram("nginx") },
   { name: "caddy", purpose: "bench", isThere: () => findProgram("caddy") },
   { name: "docker.io", purpose: "bench", isThere: () => findProgram("dockerd") },
@@ -53,64 +60,76 @@ const PACKAGES = [
   { name: "wrk", purpose: "bench", isThere: () => findProgram("wrk") },
 ];
 
+function namedBrowser() {
+  const path = process.env.BELLJAR_CHROMIUM;
+  return path === undefined ? [] : [path];
+}
+
 /** Rows for the given purposes whose program or header is not on this machine. */
 export function missingPackages(purposes) {
   return PACKAGES.filter((row) => purposes.includes(row.purpose) && !row.isThere());
 }
 
-/** Installs what is missing where that is possible; otherwise says what to type. */
-export async function installPackages(missing, { report, lockFd }) {
+/**
+ * What to do about missing packages: `{install, notes}`, names for apt-get and lines for people. Throws
+ * a SetupError with the line to type where something required cannot be installed from here.
+ */
+export function planPackages(missing) {
   const { wanted, notes } = fitToDistribution(missing);
-  for (const note of notes) report(note);
-  if (wanted.length === 0) return;
+  if (wanted.length === 0) return { install: [], notes };
   const names = wanted.map((row) => row.name);
-  const command = `apt-get install -y --no-install-recommends ${names.join(" ")}`;
-  const apt = findProgram("apt-get");
-  if (apt === undefined)
-    return refuseOrNote(wanted, "install what provides: " + names.join(", "), report);
-  if (process.getuid?.() !== 0) return refuseOrNote(wanted, `run: sudo ${command}`, report);
-  report(`installing ${names.join(", ")}`);
-  const outcome = await withoutServiceStart(() => aptInstall(apt, names, lockFd));
-  if (outcome.code === 0) return;
-  if (wanted.some((row) => row.isRequired)) {
-    throw new SetupError(
-      `\`${command}\` failed with status ${outcome.code}`,
-      tailOf(outcome.output),
-    );
+  const required = wanted.filter((row) => row.isRequired).map((row) => row.name);
+  const isRoot = process.getuid?.() === 0;
+  const hasApt = findProgram("apt-get") !== undefined;
+  if (isRoot && hasApt) {
+    if (required.length > 0 || readStamp(FAILED_STAMP) !== names.join(" "))
+      return { install: names, notes };
+    const again = `remove ${FAILED_STAMP} to try again`;
+    return {
+      install: [],
+      notes: [...notes, `${names.join(", ")} could not be installed; ${again}`],
+    };
   }
-  report(`could not install ${names.join(", ")}: ${tailOf(outcome.output, 1)[0]}`);
+  const whatToDo = hasApt
+    ? `run: sudo ${installCommand(names)}`
+    : `install what provides: ${names.join(", ")}`;
+  if (required.length > 0) throw new SetupError(`${required.join(", ")} missing; ${whatToDo}`);
+  return { install: [], notes: [...notes, `not installed: ${names.join(", ")}; ${whatToDo}`] };
+}
+
+/** Installs the planned packages. What is not required may fail, once, with a line about it. */
+export async function installPackages(names, { report, lockFd }) {
+  const outcome = await withoutServiceStart(() =>
+    aptInstall(findProgram("apt-get"), names, lockFd),
+  );
+  if (outcome.code === 0) return;
+  const isRequired = PACKAGES.some((row) => row.isRequired && names.includes(row.name));
+  const what = `\`${installCommand(names)}\` failed with status ${outcome.code}`;
+  if (isRequired) throw new SetupError(what, tailOf(outcome.output));
+  writeStamp(FAILED_STAMP, names.join(" "));
+  report([what, ...tailOf(outcome.output, 3)].join("\n  "));
+}
+
+function installCommand(names) {
+  return `apt-get install -y --no-install-recommends ${names.join(" ")}`;
 }
 
 /** Ubuntu's chromium package is a stub that fetches a snap, which needs snapd and a store. */
 function fitToDistribution(missing) {
-  if (!readOsRelease().includes("ubuntu")) return { wanted: missing, notes: [] };
-  const wanted = missing.filter((row) => row.name !== "chromium");
-  const notes =
-    wanted.length === missing.length
-      ? []
-      : [
-          "no browser found, and Ubuntu packages Chromium only as a snap: install Google Chrome's .deb, " +
-            "or point BELLJAR_CHROMIUM at a Chrome or Chromium binary; the browser tests need it",
-        ];
-  return { wanted, notes };
+  const wanted = missing.filter((row) => row.name !== "chromium" || !isUbuntu());
+  if (wanted.length === missing.length) return { wanted, notes: [] };
+  const note =
+    "no browser found, and Ubuntu packages Chromium only as a snap: install Google Chrome's .deb, " +
+    "or point BELLJAR_CHROMIUM at a Chrome or Chromium binary; the browser tests need it";
+  return { wanted, notes: [note] };
 }
 
-function readOsRelease() {
+function isUbuntu() {
   try {
-    const lines = readFileSync("/etc/os-release", "utf8").split("\n");
-    return lines
-      .filter((line) => /^ID(?:_LIKE)?=/u.test(line))
-      .join(" ")
-      .toLowerCase();
+    return /^ID(?:_LIKE)?=.*ubuntu/mu.test(readFileSync("/etc/os-release", "utf8"));
   } catch {
-    return ""; // Not a distribution that says what it is; apt-get's presence decides.
+    return false; // Not a distribution that says what it is.
   }
-}
-
-function refuseOrNote(wanted, whatToDo, report) {
-  const required = wanted.filter((row) => row.isRequired).map((row) => row.name);
-  if (required.length > 0) throw new SetupError(`${required.join(", ")} missing; ${whatToDo}`);
-  report(`not installed: ${wanted.map((row) => row.name).join(", ")}; ${whatToDo}`);
 }
 
 /** Package lists may be absent (a container image) or older than the mirror: one update, then again. */

@@ -14,8 +14,7 @@ const LOCK_WAIT_S_MAX = 1800;
 export async function withSetupLock(report, work) {
   const flock = findProgram("flock");
   if (flock === undefined) return work(undefined);
-  mkdirSync(dirname(LOCK_PATH), { recursive: true });
-  const lockFd = openSync(LOCK_PATH, "a", 0o644);
+  const lockFd = openLock();
   try {
     const first = await run(flock, ["-n", "3"], { lockFd });
     if (first.code !== 0) {
@@ -27,5 +26,16 @@ export async function withSetupLock(report, work) {
     return await work(lockFd);
   } finally {
     closeSync(lockFd);
+  }
+}
+
+function openLock() {
+  try {
+    mkdirSync(dirname(LOCK_PATH), { recursive: true });
+    return openSync(LOCK_PATH, "a", 0o644);
+  } catch (error) {
+    throw new SetupError(
+      `this tree needs a set-up, and only its owner can write it: ${error.message}`,
+    );
   }
 }

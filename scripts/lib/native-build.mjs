@@ -47,8 +47,12 @@ export async function runNativeBuild(build, lockFd) {
   const hash = build.hash();
   clearStamp(build.stamp);
   const make = findProgram("make") ?? "make";
-  await mustRun(`make of ${build.name}`, [make, "-B", "-C", build.directory, ...build.args], {
-    lockFd,
-  });
+  await mustRun(
+    `make of ${build.name}`,
+    [make, "--no-print-directory", "-B", "-C", build.directory, ...build.args],
+    {
+      lockFd,
+    },
+  );
   writeStamp(build.stamp, hash);
 }

@@ -2,7 +2,7 @@
  * Brings this tree from a fresh clone to something that runs: Debian packages, npm packages, the
  * native programs, the compiled packages. Each step runs only when its inputs changed.
  */
-import { installPackages, missingPackages } from "./debian-packages.mjs";
+import { installPackages, missingPackages, planPackages } from "./debian-packages.mjs";
 import { runNativeBuild, staleNativeBuilds } from "./native-build.mjs";
 import { installNpmPackages, npmStaleness } from "./npm-packages.mjs";
 import { typeStaleness, compileTypes } from "./type-build.mjs";
@@ -19,17 +19,20 @@ export const PURPOSES = ["tests", "bench"];
  * @param {{purpose?: "tests" | "bench", isBuildOnly?: boolean, report?: (line: string) => void}} options
  */
 export async function setUp(options = {}) {
-  const { report = () => {} } = options;
+  const { report = () => {}, purpose, isBuildOnly = false } = options;
   if (process.platform !== "linux") {
     throw new SetupError(`Belljar runs on Linux; this is ${process.platform}`);
   }
-  if (!isAnythingStale(options)) return [];
-  return withSetupLock(report, (lockFd) => runStaleSteps({ ...options, report, lockFd }));
+  const plan = isBuildOnly ? NOTHING_TO_INSTALL : planPackages(wantedPackages(purpose));
+  plan.notes.forEach(report);
+  const isNpmStale = !isBuildOnly && npmStaleness() !== undefined;
+  if (plan.install.length === 0 && !isNpmStale && !isBuildStale()) return [];
+  return withSetupLock(report, (lockFd) => runStaleSteps({ purpose, isBuildOnly, report, lockFd }));
 }
 
-function isAnythingStale({ purpose, isBuildOnly }) {
-  if (!isBuildOnly && (npmStaleness() !== undefined || wantedPackages(purpose).length > 0))
-    return true;
+const NOTHING_TO_INSTALL = { install: [], notes: [] };
+
+function isBuildStale() {
   return staleNativeBuilds().length > 0 || typeStaleness() !== undefined;
 }
 
@@ -40,6 +43,7 @@ function wantedPackages(purpose) {
   return missingPackages(purposes);
 }
 
+/** Asks again what is stale: another set-up may have done it while this one waited for the lock. */
 async function runStaleSteps({ purpose, isBuildOnly, report, lockFd }) {
   const steps = [];
   const step = async (name, reason, work) => {
@@ -51,14 +55,10 @@ async function runStaleSteps({ purpose, isBuildOnly, report, lockFd }) {
     report(`${name}: done in ${(durationMs / 1000).toFixed(1)} s`);
     steps.push({ name, durationMs });
   };
-  const missing = isBuildOnly ? [] : wantedPackages(purpose);
-  if (missing.length > 0) {
-    const names = missing.map((row) => row.name).join(", ");
-    await step("Debian packages", `${names} not found`, () =>
-      installPackages(missing, { report, lockFd }),
-    );
-  }
   if (!isBuildOnly) {
+    const { install } = planPackages(wantedPackages(purpose));
+    const reason = install.length === 0 ? undefined : `installing ${install.join(", ")}`;
+    await step("Debian packages", reason, () => installPackages(install, { report, lockFd }));
     await step("npm packages", npmStaleness(), () => installNpmPackages(lockFd));
   }
   for (const build of staleNativeBuilds()) {
