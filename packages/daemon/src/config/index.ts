@@ -9,3 +9,5 @@ export { loadConfig, processEnvironment } from "./load.ts";
 export type { ShownKey } from "./describe.ts";
 export { configReference, showConfig } from "./describe.ts";
 export { Secret } from "./secret.ts";
+export type { DaemonArguments } from "./argv.ts";
+export { parseArgv, USAGE } from "./argv.ts";
