@@ -10,8 +10,9 @@ const C_PROGRAM_LINES_MAX = { "native/warden": 1200, "native/guest": 2500 } as c
 const AGENTS_LINES_MAX = 100;
 const NESTED_AGENTS_LINES_MAX = 12;
 
-/** Files whose names others decide: tools, conventions of the trade, the licence's own. */
-const GIVEN_NAME = /^(?:[A-Z][A-Z_]*(?:\.md)?|Makefile|Dockerfile|App\.tsx|\..*|tsconfig\..*)$/u;
+/** Names that others decide: tools, conventions of the trade, React components. */
+const GIVEN_NAME =
+  /^(?:[A-Z][A-Z_]*(?:\.md)?|Makefile|Dockerfile|[A-Z][A-Za-z]+\.tsx|__snapshots__|\..*|tsconfig\..*)$/u;
 const KEBAB = /^[a-z0-9]+(?:-[a-z0-9]+)*(?:\.[a-z0-9]+)*$/u;
 const SAYS_NOTHING = /^(?:utils?|helpers|misc|stuff)\./u;
 const GENERATED_BY_NPM = /(?:^|\/)package-lock\.json$/u;
