@@ -34,7 +34,7 @@ export class Processes {
   }
 
   /** Connects to a kept process again: first its last 64 KiB of output, then what comes. @throws PROCESS_NOT_FOUND. */
-  attach(target: ProcessTarget, options: CallOptions = {}): Promise<RunningCommand> {
+  async attach(target: ProcessTarget, options: CallOptions = {}): Promise<RunningCommand> {
     const socket = this.#transport.openSocket(`${this.#path}/${encodeURIComponent(target)}/stream`);
     return commandOver(socket, undefined, options.signal);
   }

@@ -92,7 +92,7 @@ export class Sandbox {
    * Starts a command and streams it, with standard input, signals and, if asked for, a terminal.
    * @throws EXEC_NOT_FOUND, EXEC_CWD, EXEC_USER_UNKNOWN, EXEC_TAG_TAKEN.
    */
-  spawn(command: Command, options: SpawnOptions = {}): Promise<RunningCommand> {
+  async spawn(command: Command, options: SpawnOptions = {}): Promise<RunningCommand> {
     const { signal, ...rest } = options;
     const socket = this.#transport.openSocket(this.#path("exec/stream"));
     return commandOver(socket, { type: "start", command, ...rest }, signal);

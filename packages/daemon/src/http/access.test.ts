@@ -62,7 +62,7 @@ describe("tokens", () => {
 });
 
 describe("hosts and origins", () => {
-  test.for(["evil.example", "localhost.evil.example", "", "localhost@evil", `3000-${ID}.localhost`])(
+  test.for(["evil.example", "localhost.evil.example", " ", "localhost:port", "localhost@evil", `3000-${ID}.localhost`])(
     "host %s is refused before the token is looked at",
     async (host) => {
       const answer = await status("GET", "/v1/sandboxes", { ...bearer("bj_admin"), host });

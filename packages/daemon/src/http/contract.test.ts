@@ -19,7 +19,7 @@ async function ask(method: string, url: string, options: { headers?: Record<stri
 describe("ids in paths", () => {
   const refused = [
     ["..", "ROUTE_NOT_FOUND"],
-    ["%2e%2e", "BAD_REQUEST"],
+    ["..%2f..", "BAD_REQUEST"],
     ["abcdefghij%2F123456789", "BAD_REQUEST"],
     ["abcdefghij%00123456789", "BAD_REQUEST"],
     ["abcdefghij012345678", "BAD_REQUEST"],
@@ -31,7 +31,7 @@ describe("ids in paths", () => {
     ["1bcdefghij0123456789", "BAD_REQUEST"],
     ["abcdefghij012345678%0a", "BAD_REQUEST"],
     ["%zz", "BAD_REQUEST"],
-    [`a${"b".repeat(300)}`, "ROUTE_NOT_FOUND"],
+    [`a${"b".repeat(300)}`, "BAD_REQUEST"],
   ] as const;
 
   test.for(refused)("%s is refused with %s and reaches no service", async ([id, code]) => {
