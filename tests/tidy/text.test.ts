@@ -20,9 +20,16 @@ const ROWS: Row[] = [
   {
     says: "nothing names a path of the machine it was written on",
     where: files,
-    pattern: /\/work\/(?:main|shared)|\/tmp\/brief|\/home\/(?!user\b)[a-z]\w*\//u,
-    finds: ["cd /work/main", "see /tmp/brief/x.md", "/home/alice/src"],
-    leaves: ["/home/user/app.js", "`${volume}/work/`", "/home/${name}", "/tmp"],
+    pattern: /\/work\/(?:main|shared)|\/tmp\/brief/u,
+    finds: ["cd /work/main", "see /tmp/brief/x.md"],
+    leaves: ["`${volume}/work/`", "/tmp/x"],
+  },
+  {
+    says: "nothing but a test reaches into root's home",
+    where: files.filter((path) => !isTestCode(path)),
+    pattern: /["'`\s(]\/root\//u,
+    finds: ['open("/root/.ssh/id")'],
+    leaves: ["chroot/root/x", "/roots/"],
   },
   {
     says: "nothing names a package registry's host",
