@@ -26,11 +26,10 @@ export interface ReservedOptions {
 
 /** Whether a path is one of ours on preview hosts; in every spelling that an app might decode to it. */
 export function isReserved(target: string): boolean {
-  if (target.startsWith("/.belljar") || target.startsWith("/%2")) {
-    const path = (target.split("?", 1)[0] ?? "").replaceAll(/%2e/gi, ".").toLowerCase();
-    return path === "/.belljar" || path.startsWith("/.belljar/") || path.startsWith("/.belljar%");
-  }
-  return false;
+  const first = target.charAt(1);
+  if (first !== "." && first !== "%") return false;
+  const path = (target.split("?", 1)[0] ?? "").replaceAll(/%2e/gi, ".").toLowerCase();
+  return path === "/.belljar" || path.startsWith("/.belljar/") || path.startsWith("/.belljar%");
 }
 
 /** The gateway's own endpoints on every preview host, existing or not: enter, session, boot. */
@@ -121,7 +120,9 @@ function json(status: number, value: unknown): LocalAnswer {
 function refuseForeignOrigin(request: ClientRequest): void {
   const site = fieldOf(request.head, "sec-fetch-site");
   const origin = fieldOf(request.head, "origin");
-  if (origin?.toLowerCase() !== request.origin || (site !== undefined && site !== "same-origin")) {
+  // Browsers leave a default port out of both headers; other clients may not.
+  const own = URL.parse(request.origin)?.origin;
+  if (own === undefined || origin?.toLowerCase() !== own || (site !== undefined && site !== "same-origin")) {
     throw new BelljarError("ORIGIN_REFUSED", "a session is only made from the preview's own page");
   }
 }
@@ -144,7 +145,7 @@ function parseSession(text: string): { token: string; to: string; isFramed: bool
 export function safePath(to: string, origin: string): string {
   if (!/^\/(?![/\\])[\x21-\x7e]*$/.test(to) || to.includes("\\")) return "/";
   const url = URL.parse(to, origin);
-  if (url === null || url.origin !== origin || isReserved(url.pathname)) return "/";
+  if (url === null || url.origin !== URL.parse(origin)?.origin || isReserved(url.pathname)) return "/";
   return url.pathname.startsWith("//") ? "/" : url.pathname + url.search + url.hash;
 }
 

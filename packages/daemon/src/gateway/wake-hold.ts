@@ -111,16 +111,23 @@ export class WakeHold {
     this.#wokenAtMs.set(id, this.#options.clock.monotonic());
   }
 
+  /** The signal given to the dialler ends with the dialling: a visitor who leaves later must not close a kept connection. */
   async #dial(dialer: PortDialer, target: Target, until: { deadlineMs: number; signal: AbortSignal }): Promise<Duplex> {
-    const timeout = new AbortController();
+    if (until.signal.aborted) throw cancelled();
+    const dialling = new AbortController();
+    const stop = () => dialling.abort();
     const leftMs = Math.max(1, until.deadlineMs - this.#options.clock.monotonic());
-    using timer = this.#options.clock.after(leftMs, () => timeout.abort());
+    using timer = this.#options.clock.after(leftMs, stop);
     void timer;
-    const signal = AbortSignal.any([until.signal, timeout.signal]);
-    const stream = await dialer.dial(target.id, target.port, signal);
-    if (!until.signal.aborted) return stream;
-    stream.destroy();
-    throw cancelled();
+    until.signal.addEventListener("abort", stop, { once: true });
+    try {
+      const stream = await dialer.dial(target.id, target.port, dialling.signal);
+      if (!until.signal.aborted) return stream;
+      stream.destroy();
+      throw cancelled();
+    } finally {
+      until.signal.removeEventListener("abort", stop);
+    }
   }
 
   /** Waits for `work` until the deadline or until the visitor leaves; the work itself goes on. */
