@@ -6,6 +6,8 @@
 
 #define HELPER_FD 3
 #define HELPER_OUT_BYTES_HIGH 65536u
+#define TEMPORARY_NEW ".belljar-new-"
+#define TEMPORARY_OLD ".belljar-old-"
 #define DRAIN_BYTES_MAX (64u << 20)
 
 struct helper {
@@ -34,7 +36,6 @@ struct target {
 int path_resolve(const struct user *user, const char *path, bool follow_leaf, struct target *out);
 int path_make_parents(const struct user *user, const char *path);
 int path_open(const struct target *target, int flags);
-int path_reopen_name(int fd, char *name, size_t size);
 
 /* file_read.c */
 void put_stat(struct buffer *out, enum frame_type type, const char *name, const struct target *at,
@@ -44,7 +45,7 @@ _Noreturn void op_stat(struct helper *helper);
 _Noreturn void op_list(struct helper *helper);
 _Noreturn void op_read(struct helper *helper);
 
-/* file_write.c, file_change.c */
+/* file_change.c */
 _Noreturn void op_write(struct helper *helper);
 _Noreturn void op_mkdir(struct helper *helper);
 _Noreturn void op_move(struct helper *helper);
@@ -52,14 +53,14 @@ _Noreturn void op_chmod(struct helper *helper);
 _Noreturn void op_chown(struct helper *helper);
 _Noreturn void op_xattr(struct helper *helper);
 
-/* remove.c, watch.c, port.c, ports.c, stats.c */
+/* remove.c, watch.c, port.c, ports.c */
 _Noreturn void op_remove(struct helper *helper);
 _Noreturn void op_watch(struct helper *helper);
 _Noreturn void op_port(struct helper *helper);
 _Noreturn void op_ports(struct helper *helper);
 _Noreturn void op_stats(struct helper *helper);
 
-/* dirents.c: entries of a directory descriptor without the allocations of opendir */
+/* file_read.c: entries of a directory descriptor without the allocations of opendir */
 struct entries {
     int fd;
     size_t at, length;

@@ -266,6 +266,7 @@ const char *error_code(int error) {
         {EXDEV, "cross-device"},     {EBUSY, "busy"},             {ESTALE, "changed"},
         {ECONNREFUSED, "refused"},   {ETIMEDOUT, "timeout"},      {EINPROGRESS, "timeout"},
         {ECONNABORTED, "aborted"},   {EBADMSG, "bad-request"},    {EMEDIUMTYPE, "not-regular"},
+        {ENXIO, "not-regular"},
     };
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (codes[i].error == error) return codes[i].code;

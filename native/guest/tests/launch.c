@@ -4,12 +4,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -52,6 +54,14 @@ static void enter(bool single_uid) {
     write_file("/proc/self/gid_map", map);
 }
 
+static void loopback_up(void) {
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    check(fd, "socket");
+    check(ioctl(fd, SIOCSIFFLAGS, &request), "loopback");
+    close(fd);
+}
+
 int main(int argc, char **argv) {
     bool namespaces = argc > 1 && strcmp(argv[1], "--namespaces") == 0;
     bool single = argc > 1 && strcmp(argv[1], "--single-uid") == 0;
@@ -63,6 +73,7 @@ int main(int argc, char **argv) {
         check(-1, rest[1]);
     }
     enter(single);
+    loopback_up();
     pid_t pid = fork();
     check(pid, "fork");
     if (pid == 0) {

@@ -9,6 +9,8 @@ import { LIMITS } from "../kernel/index.ts";
 export const FRAME_HEADER_BYTES = 8;
 const FIELD_HEADER_BYTES = 4;
 const FIELD_BYTES_MAX = 0xff_ff_ff;
+/** Data frames keep to LIMITS.guestFrameBytesMax; an answer of many fields may need more */
+const ANSWER_BYTES_MAX = 2 * LIMITS.guestFrameBytesMax;
 
 export const OP = {
   hello: 1, exec: 2, attach: 3, processes: 4, signal: 5, forget: 6, shutdown: 7,
@@ -57,7 +59,7 @@ export class FrameDecoder {
   #payload: Buffer | undefined;
   #payloadBytes = 0;
 
-  constructor(payloadBytesMax: number = LIMITS.guestFrameBytesMax) {
+  constructor(payloadBytesMax: number = ANSWER_BYTES_MAX) {
     this.#payloadBytesMax = payloadBytesMax;
   }
 
