@@ -12,6 +12,7 @@ import { Upstream } from "./upstream.ts";
  * stream is the client's, which no header can forge.
  */
 export class ApiRoute implements ExchangeOwner {
+  readonly learnsHostCheck = false;
   readonly #server: Server;
   readonly #upstreams = new WeakMap<ClientConnection, Upstream>();
 
@@ -52,6 +53,10 @@ export class ApiRoute implements ExchangeOwner {
   onStale(request: ClientRequest): boolean {
     this.handle(request);
     return true;
+  }
+
+  onHostRefused(): boolean {
+    return false;
   }
 
   onTraffic(): void {

@@ -1,6 +1,7 @@
 import { BelljarError } from "@belljar/protocol";
 import type { ClientRequest, ClientUser } from "./client-request.ts";
 import { type ClientFraming, type ForwardFacts, interimHeadText, requestHeadText, responseHeadText } from "./headers.ts";
+import { HOST_CHECK_BYTES_MAX, isHostRefusal } from "./host-check.ts";
 import { acceptsHandshake, Tunnel } from "./tunnel.ts";
 import type { Upstream, UpstreamUser } from "./upstream.ts";
 import { badResponse, type BodyDecoder, createBodyDecoder, findHeadEnd, parseResponseHead, type ResponseHead } from "./wire/index.ts";
@@ -16,6 +17,10 @@ export interface ExchangeOwner {
   onReleased(upstream: Upstream, keepMs: number | undefined): void;
   /** A reused connection turned out to be closed and nothing was sent to the app; true if the owner tries again. */
   onStale(request: ClientRequest): boolean;
+  /** Whether an answer may be a dev server's refusal of the public host, which `onHostRefused` then handles. */
+  readonly learnsHostCheck: boolean;
+  /** The app refused the Host; true if the owner asks again with another. */
+  onHostRefused(request: ClientRequest): boolean;
   /** Bytes flow. */
   onTraffic(): void;
   /** Over, whatever the outcome. Not called when `onStale` took the request back. */
@@ -38,6 +43,8 @@ export class Exchange implements ClientUser, UpstreamUser {
   #framing: ClientFraming = "none";
   #keepAlive = false;
   #headText = "";
+  /** The beginning of an answer that may be a host check's; sent on when it is not */
+  #suspect: Buffer[] | undefined;
   #interimCount = 0;
   #isDirty = false;
   #isOver = false;
@@ -152,17 +159,33 @@ export class Exchange implements ClientUser, UpstreamUser {
       framing: this.#framing,
     });
     request.connection.awaitNothing();
+    const mayAskAgain = isReplayable(request.head.method, request.head.framing.kind);
+    if (head.status === 403 && this.#owner.learnsHostCheck && mayAskAgain) this.#suspect = [];
   }
 
   #readBody(bytes: Buffer, from: number): void {
     const decoder = this.#decoder;
     if (decoder === undefined) return;
-    const parts: Buffer[] = [];
+    const parts: Buffer[] = this.#suspect ?? [];
     const end = decoder.push(bytes, from, parts);
     if (end < bytes.length) this.#isDirty = true;
+    if (this.#suspect !== undefined && this.#isHeldForHostCheck(this.#suspect, decoder.isDone)) return;
     this.#send(parts, decoder.isDone);
     if (decoder.isDone) this.#complete();
     else this.#owner.onTraffic();
+  }
+
+  /** Whether the answer is kept back: because it is too short to judge yet, or because the app is asked again. */
+  #isHeldForHostCheck(parts: readonly Buffer[], isDone: boolean): boolean {
+    const begin = Buffer.concat(parts);
+    if (!isDone && begin.length < HOST_CHECK_BYTES_MAX) return true;
+    this.#suspect = undefined;
+    if (!isHostRefusal(begin.toString("latin1", 0, HOST_CHECK_BYTES_MAX))) return false;
+    this.#isOver = true;
+    this.#upstream.destroy();
+    if (this.#owner.onHostRefused(this.#request)) return true;
+    this.#isOver = false;
+    return false;
   }
 
   #send(parts: Buffer[], isDone: boolean): void {
@@ -198,7 +221,9 @@ export class Exchange implements ClientUser, UpstreamUser {
   onUpstreamEnd(): void {
     if (this.#isOver) return;
     if (this.#response?.framing.kind === "close") {
-      this.#send([], true);
+      const suspect = this.#suspect ?? [];
+      if (this.#suspect !== undefined && this.#isHeldForHostCheck(suspect, true)) return;
+      this.#send(suspect, true);
       this.#complete();
     } else {
       this.#lost();

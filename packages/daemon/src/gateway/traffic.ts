@@ -8,6 +8,8 @@ const SANDBOX_COUNT_MAX = 4_096;
 export interface PortTraffic {
   readonly pool: PortPool;
   exchangeCount: number;
+  /** Whether its server was seen to refuse the public host */
+  refusesPublicHost: boolean;
 }
 
 /** What goes on in one sandbox: its visits, and the connections to its ports. */
@@ -24,7 +26,7 @@ export class SandboxTraffic<Visit> {
   port(port: number): PortTraffic {
     let traffic = this.#ports.get(port);
     if (traffic === undefined) {
-      traffic = { pool: this.#pool.createPort(), exchangeCount: 0 };
+      traffic = { pool: this.#pool.createPort(), exchangeCount: 0, refusesPublicHost: false };
       this.#ports.set(port, traffic);
     }
     return traffic;

@@ -4,6 +4,7 @@ import type { LocalAnswer } from "./answers.ts";
 import type { ClientRequest } from "./client-request.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
 import type { ForwardFacts } from "./headers.ts";
+import { isDevEndpoint } from "./host-check.ts";
 import type { Previews } from "./previews.ts";
 import type { PortTraffic, SandboxTraffic } from "./traffic.ts";
 import type { Upstream } from "./upstream.ts";
@@ -20,6 +21,7 @@ export class Visit implements ExchangeOwner {
   readonly portTraffic: PortTraffic;
   /** Whether it has reached the app */
   isForwarded = false;
+  learnsHostCheck = false;
   readonly #previews: Previews;
   readonly #rewriteHost: boolean;
   #isClosed = false;
@@ -47,9 +49,11 @@ export class Visit implements ExchangeOwner {
       return;
     }
     const { protocol, address } = this.request.facts;
-    const localHost = this.#rewriteHost ? `localhost:${this.target.port}` : undefined;
+    const isLocal = this.#rewriteHost || this.portTraffic.refusesPublicHost || isDevEndpoint(this.request.head.target);
+    const localHost = isLocal ? `localhost:${this.target.port}` : undefined;
     const facts: ForwardFacts = { kind: "preview", protocol, address, localHost };
     this.isForwarded = true;
+    this.learnsHostCheck = !isLocal;
     new Exchange(this.request, upstream, facts, this).start();
   }
 
@@ -78,6 +82,11 @@ export class Visit implements ExchangeOwner {
     this.isForwarded = false;
     void this.#previews.connectAndForward(this, request);
     return true;
+  }
+
+  onHostRefused(request: ClientRequest): boolean {
+    this.portTraffic.refusesPublicHost = true;
+    return this.onStale(request);
   }
 
   onTraffic(): void {

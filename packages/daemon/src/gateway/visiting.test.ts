@@ -319,6 +319,42 @@ test("rewriteHost shows the app localhost, in Origin too", async () => {
   expect(foreign.body).toContain('"origin":"http://evil.example"');
 });
 
+test("a dev server that refuses the public host is asked again as localhost, and from then on", async () => {
+  await using world = await ready({ domain: "example.org" });
+  const hosts: string[] = [];
+  const vite = createServer((request, response) => {
+    const { host = "" } = request.headers;
+    hosts.push(host);
+    if (host.startsWith("localhost")) response.end("page");
+    else response.writeHead(403).end(`Blocked request. This host ("${host}") is not allowed.`);
+  });
+  world.ports.set(3000, await listening(vite));
+  const host = `3000-${world.id}.example.org`;
+  expect((await ask(world, { host })).body).toContain("page");
+  expect((await ask(world, { host })).body).toContain("page");
+  expect(hosts).toEqual([host, "localhost:3000", "localhost:3000"]);
+  vite.closeAllConnections();
+  vite.close();
+});
+
+test("any other 403 passes untouched, whole or in pieces", async () => {
+  await using world = await ready();
+  let body = "";
+  const strict = createServer((_request, response) => {
+    response.writeHead(403);
+    for (const piece of body.match(/[^]{1,100}/g) ?? []) response.write(piece);
+    response.end();
+  });
+  world.ports.set(3000, await listening(strict));
+  for (body of ["no", "x".repeat(3_000), ""]) {
+    const answer = await ask(world);
+    expect(answer.status).toBe(403);
+    expect(answer.body.replaceAll(/[0-9a-f]*\r\n/g, "")).toBe(body);
+  }
+  strict.closeAllConnections();
+  strict.close();
+});
+
 test("an app cannot set our cookie, a cookie for the parent domain, or clear other sites' data", async () => {
   await using world = await ready();
   const evil = createServer((_request, response) => {
