@@ -10,15 +10,8 @@ const POLICY_MARK = "# Made by Belljar's set-up; removed when it ends.";
 const FAILED_STAMP = join(ROOT, "build/setup/packages-not-installed");
 const APT_OPTIONS = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"];
 
-/** Browsers that the end-to-end tests can drive; a snap comes last, for it cannot see temporary directories. */
-export const BROWSERS = [
-  "google-chrome-stable",
-  "google-chrome",
-  "chromium",
-  "/usr/lib/chromium/chromium",
-  "chromium-browser",
-  "/snap/bin/chromium",
-];
+/** Browsers that the end-to-end tests can drive. */
+export const BROWSERS = ["chromium", "google-chrome"];
 
 /**
  * Each row: the package, when it is needed, and what shows that it is there, so that a compiler from
@@ -50,7 +43,7 @@ const PACKAGES = [
   {
     name: "chromium",
     purpose: "tests",
-    isThere: () => findProgram(...namedBrowser(), ...BROWSERS),
+    isThere: () => findProgram(...BROWSERS),
   },
   { name: "nginx-light", purpose: "bench", isThere: () => findProgram("nginx") },
   { name: "caddy", purpose: "bench", isThere: () => findProgram("caddy") },
@@ -59,11 +52,6 @@ const PACKAGES = [
   { name: "bubblewrap", purpose: "bench", isThere: () => findProgram("bwrap") },
   { name: "wrk", purpose: "bench", isThere: () => findProgram("wrk") },
 ];
-
-function namedBrowser() {
-  const path = process.env.BELLJAR_CHROMIUM;
-  return path === undefined ? [] : [path];
-}
 
 /** Rows for the given purposes whose program or header is not on this machine. */
 export function missingPackages(purposes) {
@@ -119,8 +107,8 @@ function fitToDistribution(missing) {
   const wanted = missing.filter((row) => row.name !== "chromium" || !isUbuntu());
   if (wanted.length === missing.length) return { wanted, notes: [] };
   const note =
-    "no browser found, and Ubuntu packages Chromium only as a snap: install Google Chrome's .deb, " +
-    "or point BELLJAR_CHROMIUM at a Chrome or Chromium binary; the browser tests need it";
+    "no browser found, and Ubuntu packages Chromium only as a snap: install Google Chrome's .deb; " +
+    "the browser tests need it";
   return { wanted, notes: [note] };
 }
 
