@@ -16,6 +16,7 @@ export type {
 } from "./service.ts";
 export type { MemoryReader, TemplateForStart, TemplateResolver } from "./ports.ts";
 export type { SandboxSettings } from "./settings.ts";
+export { hashRequest } from "./create-plan.ts";
 export { createSandboxes } from "./sandboxes.ts";
 export type { SandboxesOptions } from "./sandboxes.ts";
 export { systemMemory } from "./memory-reader.ts";

@@ -4,4 +4,5 @@
  */
 export type { TaskSandboxes } from "./ports.ts";
 export type { ListTasksQuery, TaskService } from "./service.ts";
+export type { TaskServiceOptions } from "./task-service.ts";
 export { createTaskService } from "./task-service.ts";

@@ -1,5 +1,5 @@
-import type { SandboxGuest } from "../sandbox/index.ts";
 import type { SandboxId } from "../kernel/index.ts";
+import type { CommandDefaults, SandboxGuest } from "../sandbox/index.ts";
 
 /** What tasks need of sandboxes; `SandboxService` is one. */
 export interface TaskSandboxes {
@@ -7,5 +7,5 @@ export interface TaskSandboxes {
   get(id: SandboxId): Promise<{ state: string }>;
   withActivity<Result>(id: SandboxId, work: () => Promise<Result>): Promise<Result>;
   /** Environment, user and directory that commands of this sandbox start with. */
-  commandDefaults(id: SandboxId): Promise<{ env: Record<string, string>; user: string; cwd: string }>;
+  commandDefaults(id: SandboxId): Promise<CommandDefaults>;
 }

@@ -1,0 +1,48 @@
+import type { Preview, Sandbox } from "@belljar/protocol";
+import type { PreviewRow } from "../store/index.ts";
+import type { SandboxRecord } from "./registry.ts";
+import { visibleState } from "./state.ts";
+
+export type PreviewUrl = (sandboxId: string, port: number) => string;
+
+/** A sandbox as the API shows it; its environment, which may hold secrets, is not part of it. */
+export function viewSandbox(record: SandboxRecord, previewUrl: PreviewUrl): Sandbox {
+  const { row } = record;
+  return {
+    id: row.id,
+    name: row.name,
+    state: visibleState(row.state, row.pending),
+    template: row.template,
+    level: row.level,
+    metadata: { ...row.metadata },
+    limits: { ...row.limits },
+    timeouts: { ...row.timeouts },
+    start: row.start,
+    previews: viewPreviews(record, previewUrl),
+    createdAt: instant(row.createdAtMs),
+    startedAt: row.startedAtMs === null ? null : instant(row.startedAtMs),
+    lastActiveAt: instant(Math.max(record.lastActiveAtMs, row.lastActiveAtMs)),
+    keepAliveUntil: row.keepAliveUntilMs === null ? null : instant(row.keepAliveUntilMs),
+    error: row.error === null ? null : { ...row.error },
+    effective: row.effective.map((layer) => ({ ...layer })),
+  };
+}
+
+export function viewPreviews(record: SandboxRecord, previewUrl: PreviewUrl): Preview[] {
+  return [...record.previews.values()]
+    .toSorted((a, b) => a.port - b.port)
+    .map((row) => viewPreview(row, previewUrl));
+}
+
+export function viewPreview(row: PreviewRow, previewUrl: PreviewUrl): Preview {
+  return {
+    port: row.port,
+    url: previewUrl(row.sandboxId, row.port),
+    visibility: row.visibility,
+    rewriteHost: row.rewriteHost,
+  };
+}
+
+function instant(ms: number): string {
+  return new Date(ms).toISOString();
+}
