@@ -1,9 +1,9 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { ROOT } from "./repository.ts";
+import { readJson, ROOT } from "./repository.ts";
 
 interface Counts {
   passed: number;
@@ -161,5 +161,20 @@ describe("bootstrap.mjs", () => {
     expect(old.stderr).toContain("Node 20.19 or newer");
     expect(start("20.19.0").stdout).toBe("ran\n");
     expect(start("24.1.0").stdout).toBe("ran\n");
+  });
+});
+
+describe("programs of the repository", () => {
+  test.for([".ci/run", "packages/cli/bin/belljar"])("%s can be executed", (path) => {
+    expect(() => accessSync(join(ROOT, path), constants.X_OK)).not.toThrow();
+  });
+
+  test("every script that package.json starts is there", () => {
+    const { scripts } = readJson<{ scripts: Record<string, string> }>("package.json");
+    const paths = Object.values(scripts).flatMap(
+      (line) => line.match(/scripts\/[\w-]+\.mjs/gu) ?? [],
+    );
+    expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+    expect(paths.length).toBeGreaterThan(5);
   });
 });
