@@ -11,7 +11,11 @@ const UNREAD_BYTES_LOW = 1024 * 1024;
 export class ClientSocket extends WebSocket {
   #unreadBytes = 0;
 
-  constructor(url: string | URL, protocols: string | string[] | undefined, opened: (socket: ClientSocket) => void) {
+  constructor(
+    url: string | URL,
+    protocols: string | string[] | undefined,
+    opened: (socket: ClientSocket) => void,
+  ) {
     super(url, protocols, { perMessageDeflate: false });
     this.on("message", (data, isBinary) => {
       if (!isBinary || !(data instanceof ArrayBuffer)) return;

@@ -1,4 +1,11 @@
-import type { Belljar, OutputChunk, RunningCommand, Sandbox, SpawnOptions, WebSocketConstructor } from "@belljar/sdk";
+import type {
+  Belljar,
+  OutputChunk,
+  RunningCommand,
+  Sandbox,
+  SpawnOptions,
+  WebSocketConstructor,
+} from "@belljar/sdk";
 import { BelljarError } from "@belljar/protocol";
 import { Belljar as BelljarClient } from "@belljar/sdk";
 import { ClientSocket } from "./client-socket.ts";
@@ -26,7 +33,10 @@ export class Client {
       }
     }
     // ws has the part of the browser's interface that the client library uses, under other type names.
-    this.belljar = new BelljarClient({ ...connection, WebSocket: Socket as unknown as WebSocketConstructor });
+    this.belljar = new BelljarClient({
+      ...connection,
+      WebSocket: Socket as unknown as WebSocketConstructor,
+    });
   }
 
   /** A sandbox by id, or by name. */
@@ -40,13 +50,19 @@ export class Client {
       }
     }
     if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(idOrName)) {
-      throw new BelljarError("SANDBOX_NOT_FOUND", `no sandbox is called "${idOrName}"`, { sandbox: idOrName });
+      throw new BelljarError("SANDBOX_NOT_FOUND", `no sandbox is called "${idOrName}"`, {
+        sandbox: idOrName,
+      });
     }
     return this.belljar.sandboxes.byName(idOrName, { signal });
   }
 
   /** Starts a command with streams that hold back. */
-  async spawn(sandbox: Sandbox, command: string[], options: SpawnOptions): Promise<StreamedCommand> {
+  async spawn(
+    sandbox: Sandbox,
+    command: string[],
+    options: SpawnOptions,
+  ): Promise<StreamedCommand> {
     const opening = sandbox.spawn(command, options);
     // The library opens the socket before it first waits, so this is the one that belongs to the command.
     const socket = this.#sockets.pop();
@@ -60,7 +76,10 @@ export async function openClient(context: Context): Promise<Client> {
   return new Client(await resolveConnection(context.globals));
 }
 
-async function* measured(output: AsyncIterable<OutputChunk>, socket: ClientSocket | undefined): AsyncGenerator<OutputChunk> {
+async function* measured(
+  output: AsyncIterable<OutputChunk>,
+  socket: ClientSocket | undefined,
+): AsyncGenerator<OutputChunk> {
   for await (const chunk of output) {
     yield chunk;
     socket?.consumed(chunk.data.byteLength);

@@ -69,8 +69,14 @@ export interface GroupSpec {
 
 /** The options of every command, in the order that help shows them. */
 export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
-  { flags: "--json", description: "print JSON of the API's types; errors as the API's error envelope" },
+  {
+    flags: "--json",
+    description: "print JSON of the API's types; errors as the API's error envelope",
+  },
   { flags: "--data-dir <dir>", description: "the daemon's data directory (env BELLJAR_DATA_DIR)" },
   { flags: "--url <url>", description: "the daemon's URL (env BELLJAR_URL)" },
-  { flags: "--token <token>", description: "the token to use (env BELLJAR_TOKEN, which ps does not show)" },
+  {
+    flags: "--token <token>",
+    description: "the token to use (env BELLJAR_TOKEN, which ps does not show)",
+  },
 ];

@@ -23,16 +23,17 @@ export function formatLogLine(line: string, paint: Paint): string {
   const record = parseRecord(line);
   if (record === undefined) return visible(line);
   const { time, level, event, outcome, durationMs, ...fields } = record;
-  const name = typeof level === "number" ? (LEVELS.get(level) ?? String(level)) : String(level ?? "");
+  const name = typeof level === "number" ? (LEVELS.get(level) ?? String(level)) : plain(level);
   const style = LEVEL_STYLES.get(name as "warn" | "error" | "fatal");
   const parts = [
-    paint("dim", String(time ?? "").slice(TIME_START, TIME_END)),
+    paint("dim", plain(time).slice(TIME_START, TIME_END)),
     style === undefined ? name.padEnd(5) : paint(style, name.padEnd(5)),
-    visible(String(event ?? "")),
+    visible(plain(event)),
   ];
-  if (outcome !== undefined) parts.push(visible(String(outcome)));
+  if (outcome !== undefined) parts.push(visible(plain(outcome)));
   if (typeof durationMs === "number") parts.push(`${durationMs.toFixed(1)} ms`);
-  for (const [key, value] of Object.entries(fields)) parts.push(paint("dim", `${visible(key)}=`) + shown(value));
+  for (const [key, value] of Object.entries(fields))
+    parts.push(paint("dim", `${visible(key)}=`) + shown(value));
   return parts.join(" ");
 }
 
@@ -40,11 +41,17 @@ function shown(value: unknown): string {
   return visible(typeof value === "string" ? value : JSON.stringify(value));
 }
 
+function plain(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
 function parseRecord(line: string): Record<string, unknown> | undefined {
   if (!line.startsWith("{")) return undefined;
   try {
     const value: unknown = JSON.parse(line);
-    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+    return typeof value === "object" && value !== null
+      ? (value as Record<string, unknown>)
+      : undefined;
   } catch {
     // A line cut short by a full disk or a kill: shown as it stands.
     return undefined;

@@ -8,21 +8,32 @@ const NODE_MAJOR = 24;
 const NODE_MINOR = 15;
 
 /** Variables that are the command's own; the daemon refuses names that it does not know. */
-const OWN_VARIABLES = new Set(["BELLJAR_URL", "BELLJAR_TOKEN", "BELLJAR_DATA_DIR", "BELLJAR_DEBUG_STACK"]);
+const OWN_VARIABLES = new Set([
+  "BELLJAR_URL",
+  "BELLJAR_TOKEN",
+  "BELLJAR_DATA_DIR",
+  "BELLJAR_DEBUG_STACK",
+]);
 
 /** How to run the daemon: its packages lie beside this one, in the repository and in `node_modules` alike. */
 export async function daemonCommand(): Promise<{ program: string; entry: string }> {
   const packageDir = dirname(dirname(fileURLToPath(import.meta.url)));
   const entry = join(packageDir, "..", "daemon", "dist", "main.js");
   if (!(await isReadable(entry))) {
-    throw new BelljarError("TOOL_MISSING", `the daemon is not built: ${entry} is missing; run \`npm run build\``, { entry });
+    throw new BelljarError(
+      "TOOL_MISSING",
+      `the daemon is not built: ${entry} is missing; run \`npm run build\``,
+      { entry },
+    );
   }
   return { program: await findNode(packageDir), entry };
 }
 
 /** This process's environment without what belongs to the command alone. */
 export function daemonEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !OWN_VARIABLES.has(name)));
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !OWN_VARIABLES.has(name)),
+  );
 }
 
 /** The daemon needs a newer Node than the command does; the workspace packages one. */

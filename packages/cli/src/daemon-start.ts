@@ -35,7 +35,9 @@ export async function findServing(dataDir: string): Promise<RunningDaemon | unde
   const running = await readRunningDaemon(dataDir);
   if (running === undefined || !isDaemon(running.pid)) return undefined;
   try {
-    const answer = await fetch(new URL("/readyz", running.url), { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
+    const answer = await fetch(new URL("/readyz", running.url), {
+      signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+    });
     await answer.body?.cancel();
     return answer.ok ? running : undefined;
   } catch {
@@ -71,7 +73,12 @@ async function prepareDataDir(dataDir: string): Promise<void> {
     if (facts !== undefined && facts.size > LOG_BYTES_MAX) await rename(path, `${path}.1`);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new BelljarError("DATA_DIR_UNUSABLE", `cannot use ${dataDir}: ${why}`, { dataDir }, { cause: error });
+    throw new BelljarError(
+      "DATA_DIR_UNUSABLE",
+      `cannot use ${dataDir}: ${why}`,
+      { dataDir },
+      { cause: error },
+    );
   }
 }
 
@@ -91,8 +98,20 @@ export function waitForReady(child: DaemonProcess): Promise<ReadyLine | undefine
 function parseReadyLine(line: string): ReadyLine | undefined {
   try {
     const value: unknown = JSON.parse(line);
-    if (typeof value !== "object" || value === null || !("event" in value) || value.event !== "ready") return undefined;
-    if (!("url" in value) || typeof value.url !== "string" || !("pid" in value) || typeof value.pid !== "number") return undefined;
+    if (
+      typeof value !== "object" ||
+      value === null ||
+      !("event" in value) ||
+      value.event !== "ready"
+    )
+      return undefined;
+    if (
+      !("url" in value) ||
+      typeof value.url !== "string" ||
+      !("pid" in value) ||
+      typeof value.pid !== "number"
+    )
+      return undefined;
     const token = "token" in value && typeof value.token === "string" ? value.token : undefined;
     return { url: value.url, pid: value.pid, token };
   } catch {

@@ -37,7 +37,11 @@ export function logFile(dataDir: string): string {
 export async function readRunningDaemon(dataDir: string): Promise<RunningDaemon | undefined> {
   const value = await readObject(join(dataDir, "daemon.json"));
   if (typeof value?.["pid"] !== "number" || typeof value["url"] !== "string") return undefined;
-  return { pid: value["pid"], url: value["url"], version: String(value["version"] ?? "") };
+  return {
+    pid: value["pid"],
+    url: value["url"],
+    version: typeof value["version"] === "string" ? value["version"] : "",
+  };
 }
 
 export async function readStoredClient(dataDir: string): Promise<StoredClient | undefined> {
@@ -64,10 +68,16 @@ async function readObject(path: string): Promise<Record<string, unknown> | undef
     const text = await readFile(path, "utf8");
     const value: unknown = JSON.parse(text.slice(0, FILE_BYTES_MAX));
     // An object of JSON has text keys; what they hold is checked by the callers.
-    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+    return typeof value === "object" && value !== null
+      ? (value as Record<string, unknown>)
+      : undefined;
   } catch (error) {
     // Absent, or half-written by something that is no daemon of ours: either way there is nothing to read.
-    if (error instanceof SyntaxError || (error instanceof Error && "code" in error && error.code === "ENOENT")) return undefined;
+    if (
+      error instanceof SyntaxError ||
+      (error instanceof Error && "code" in error && error.code === "ENOENT")
+    )
+      return undefined;
     throw error;
   }
 }

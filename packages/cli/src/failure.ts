@@ -61,7 +61,13 @@ interface Described {
 
 function describeFailure(error: unknown): Described {
   if (error instanceof UsageError) {
-    return { code: "BAD_REQUEST", message: error.message, retryable: false, hint: error.hint, exitCode: EXIT.usage };
+    return {
+      code: "BAD_REQUEST",
+      message: error.message,
+      retryable: false,
+      hint: error.hint,
+      exitCode: EXIT.usage,
+    };
   }
   if (isAnticipated(error)) {
     const { requestId, ...details } = error.details ?? {};

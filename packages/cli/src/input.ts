@@ -1,3 +1,5 @@
+import { invariant } from "./invariant.ts";
+
 /** The parsed arguments and options of one run, read with their types checked. */
 export class Input {
   readonly #values: ReadonlyMap<string, unknown>;
@@ -26,8 +28,8 @@ export class Input {
 
   number(name: string): number | undefined {
     const value = this.#values.get(name);
-    if (value === undefined || typeof value === "number") return value;
-    throw new TypeError(`option ${name} is not a number`);
+    invariant(value === undefined || typeof value === "number", `option ${name} is not a number`);
+    return value;
   }
 
   /** A number, or null where the person wrote `never` or `none`. */
@@ -43,15 +45,15 @@ export class Input {
   list(name: string): readonly unknown[] {
     const value = this.#values.get(name);
     if (value === undefined) return [];
-    if (Array.isArray(value)) return value;
-    throw new TypeError(`${name} is not a list`);
+    invariant(Array.isArray(value), `${name} is not a list`);
+    return value;
   }
 
   /** `NAME=VALUE` options as an object; a later one wins. */
   pairs(name: string): Record<string, string> {
     const pairs: Record<string, string> = {};
     for (const value of this.list(name)) {
-      if (!Array.isArray(value)) throw new TypeError(`${name} is not a list of pairs`);
+      invariant(Array.isArray(value), `${name} is not a list of pairs`);
       pairs[expectText(name, value[0])] = expectText(name, value[1]);
     }
     return pairs;
@@ -59,6 +61,6 @@ export class Input {
 }
 
 function expectText(name: string, value: unknown): string {
-  if (typeof value === "string") return value;
-  throw new TypeError(`${name} is not text`);
+  invariant(typeof value === "string", `${name} is not text`);
+  return value;
 }

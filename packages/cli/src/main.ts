@@ -14,16 +14,24 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<num
   const interruption = listenForSignals();
   try {
     const action = await parsed.spec.load();
-    const exitCode = await action({ output, globals: parsed.globals, signal: interruption.signal }, parsed.input);
+    const exitCode = await action(
+      { output, globals: parsed.globals, signal: interruption.signal },
+      parsed.input,
+    );
     return exitCode ?? EXIT.ok;
   } catch (error) {
     if (interruption.exitCode !== undefined) return interruption.exitCode;
-    if (env["BELLJAR_DEBUG_STACK"] === "1") process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    if (env["BELLJAR_DEBUG_STACK"] === "1")
+      process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
     return reportFailure(output, error);
   }
 }
 
-function parse(argv: readonly string[], env: NodeJS.ProcessEnv, colours: boolean): Invocation | Answered {
+function parse(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  colours: boolean,
+): Invocation | Answered {
   try {
     return parseCommandLine(argv, env, readVersion());
   } catch (error) {
@@ -38,7 +46,10 @@ function asksForJson(argv: readonly string[]): boolean {
 }
 
 /** The first signal aborts what runs, so that it can clean up; the second ends the process at once. */
-function listenForSignals(): { readonly signal: AbortSignal; readonly exitCode: number | undefined } {
+function listenForSignals(): {
+  readonly signal: AbortSignal;
+  readonly exitCode: number | undefined;
+} {
   const controller = new AbortController();
   const state: { exitCode?: number } = {};
   for (const [name, number] of Object.entries(SIGNALS)) {
@@ -57,8 +68,12 @@ function listenForSignals(): { readonly signal: AbortSignal; readonly exitCode: 
 }
 
 function readVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
-  return typeof manifest === "object" && manifest !== null && "version" in manifest ? String(manifest.version) : "unknown";
+  const manifest: unknown = JSON.parse(
+    readFileSync(new URL("../package.json", import.meta.url), "utf8"),
+  );
+  return typeof manifest === "object" && manifest !== null && "version" in manifest
+    ? String(manifest.version)
+    : "unknown";
 }
 
 /** A reader that has seen enough (`belljar events | head`) is no failure. */

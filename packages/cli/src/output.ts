@@ -85,8 +85,11 @@ export class Output {
   }
 
   complain(message: string, hint: string): void {
-    process.stderr.write(`${this.#style(process.stderr, "red", "error:")} ${visible(message, { lines: true })}\n`);
-    if (hint !== "") process.stderr.write(`  ${this.#style(process.stderr, "dim", "hint:")} ${visible(hint)}\n`);
+    process.stderr.write(
+      `${this.#style(process.stderr, "red", "error:")} ${visible(message, { lines: true })}\n`,
+    );
+    if (hint !== "")
+      process.stderr.write(`  ${this.#style(process.stderr, "dim", "hint:")} ${visible(hint)}\n`);
   }
 
   errorJson(envelope: unknown): void {
@@ -102,7 +105,10 @@ export class Output {
   }
 
   /** Runs `work`; what takes over a second shows a spinner on a terminal. `update` changes its text. */
-  async progress<Result>(label: string, work: (update: (text: string) => void) => Promise<Result>): Promise<Result> {
+  async progress<Result>(
+    label: string,
+    work: (update: (text: string) => void) => Promise<Result>,
+  ): Promise<Result> {
     const spinner = this.json || !process.stderr.isTTY ? undefined : startSpinner(label);
     try {
       return await work((text) => spinner?.update(text));
@@ -112,7 +118,9 @@ export class Output {
   }
 
   #style(stream: { isTTY?: boolean }, style: Style, text: string): string {
-    return this.#colours && stream.isTTY === true ? styleText(style, text, { validateStream: false }) : text;
+    return this.#colours && stream.isTTY === true
+      ? styleText(style, text, { validateStream: false })
+      : text;
   }
 }
 

@@ -24,7 +24,12 @@ export function renderCliReference(): string {
 }
 
 function section(spec: CommandSpec): string[] {
-  const usage = ["belljar", ...spec.path, ...((spec.options ?? []).length > 0 ? ["[options]"] : []), ...(spec.args ?? []).map(usageOf)];
+  const usage = [
+    "belljar",
+    ...spec.path,
+    ...((spec.options ?? []).length > 0 ? ["[options]"] : []),
+    ...(spec.args ?? []).map(usageOf),
+  ];
   return [
     `## belljar ${spec.path.join(" ")}`,
     "",
@@ -47,15 +52,27 @@ function usageOf(arg: ArgumentSpec): string {
 
 function argumentTable(args: readonly ArgumentSpec[]): string[] {
   if (args.length === 0) return [];
-  return ["| argument | what it is |", "| --- | --- |", ...args.map((arg) => `| \`${arg.name.toUpperCase()}\` | ${cell(arg.description)} |`), ""];
+  return [
+    "| argument | what it is |",
+    "| --- | --- |",
+    ...args.map((arg) => `| \`${arg.name.toUpperCase()}\` | ${cell(arg.description)} |`),
+    "",
+  ];
 }
 
 function optionTable(options: readonly OptionSpec[]): string[] {
-  return ["| option | what it does |", "| --- | --- |", ...options.map((option) => `| \`${cell(option.flags)}\` | ${cell(describe(option))} |`)];
+  return [
+    "| option | what it does |",
+    "| --- | --- |",
+    ...options.map((option) => `| \`${cell(option.flags)}\` | ${cell(describe(option))} |`),
+  ];
 }
 
 function describe(option: OptionSpec): string {
-  const choices = option.choices === undefined ? "" : `: ${option.choices.map((choice) => `\`${choice}\``).join(", ")}`;
+  const choices =
+    option.choices === undefined
+      ? ""
+      : `: ${option.choices.map((choice) => `\`${choice}\``).join(", ")}`;
   return `${option.description}${choices}${option.repeat === true ? "; may be repeated" : ""}`;
 }
 

@@ -4,8 +4,24 @@ import type { Context } from "./command.ts";
 import { EXIT, EXIT_SIGNAL_BASE, EXIT_TIMED_OUT } from "./failure.ts";
 
 const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
-  SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGILL: 4, SIGTRAP: 5, SIGABRT: 6, SIGBUS: 7, SIGFPE: 8, SIGKILL: 9,
-  SIGUSR1: 10, SIGSEGV: 11, SIGUSR2: 12, SIGPIPE: 13, SIGALRM: 14, SIGTERM: 15, SIGXCPU: 24, SIGXFSZ: 25, SIGSYS: 31,
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGILL: 4,
+  SIGTRAP: 5,
+  SIGABRT: 6,
+  SIGBUS: 7,
+  SIGFPE: 8,
+  SIGKILL: 9,
+  SIGUSR1: 10,
+  SIGSEGV: 11,
+  SIGUSR2: 12,
+  SIGPIPE: 13,
+  SIGALRM: 14,
+  SIGTERM: 15,
+  SIGXCPU: 24,
+  SIGXFSZ: 25,
+  SIGSYS: 31,
 };
 
 /** The exit code that says how the command ended, as a shell would. */
@@ -28,7 +44,10 @@ export async function drainOutput(
  * Gives standard input to the command until either ends. The read that is under way when the command
  * ends is left behind: the process exits without it.
  */
-export async function feedStdin(command: RunningCommand, source: AsyncIterable<Uint8Array>): Promise<void> {
+export async function feedStdin(
+  command: RunningCommand,
+  source: AsyncIterable<Uint8Array>,
+): Promise<void> {
   try {
     for await (const data of source) await command.writeStdin(data);
     command.endStdin();
@@ -48,6 +67,9 @@ export function passSignals(context: Context, command: RunningCommand): () => vo
 /** Says why a command's end is unknown, where it is. */
 export function assertKnownEnd(exit: CommandExit): void {
   if (exit.reason === "lost") {
-    throw new BelljarError("GUEST_UNREACHABLE", "the sandbox ended before the command did; its outcome is not known");
+    throw new BelljarError(
+      "GUEST_UNREACHABLE",
+      "the sandbox ended before the command did; its outcome is not known",
+    );
   }
 }

@@ -16,18 +16,26 @@ export function renderTable(
   rows: readonly (readonly string[])[],
   width?: number,
 ): string[] {
-  const cells = [columns.map((column) => column.title), ...rows.map((row) => row.map((cell) => visible(cell)))];
-  const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
+  const cells = [
+    columns.map((column) => column.title),
+    ...rows.map((row) => row.map((cell) => visible(cell))),
+  ];
+  const widths = columns.map((_, index) =>
+    Math.max(...cells.map((row) => row[index]?.length ?? 0)),
+  );
   if (width !== undefined) shrink(columns, widths, width);
   return cells.map((row) => {
-    const line = row.map((cell, index) => fit(cell, widths[index] ?? 0, columns[index]?.align)).join(GAP);
+    const line = row
+      .map((cell, index) => fit(cell, widths[index] ?? 0, columns[index]?.align))
+      .join(GAP);
     return width === undefined ? line.trimEnd() : line.trimEnd().slice(0, width);
   });
 }
 
 function shrink(columns: readonly TableColumn[], widths: number[], width: number): void {
   const flexible = columns.flatMap((column, index) => (column.shrink === true ? [index] : []));
-  const total = () => widths.reduce((sum, each) => sum + each, 0) + GAP.length * (widths.length - 1);
+  const total = () =>
+    widths.reduce((sum, each) => sum + each, 0) + GAP.length * (widths.length - 1);
   let excess = total() - width;
   while (excess > 0) {
     const widest = flexible.toSorted((a, b) => (widths[b] ?? 0) - (widths[a] ?? 0))[0];

@@ -15,7 +15,10 @@ export function taskFacts(task: Task): [string, string][] {
     ["command", task.command.join(" ")],
     ["created", describeAge(task.createdAt)],
     ["took", task.durationMs === null ? "-" : formatDuration(task.durationMs)],
-    ...Object.entries(task.metadata).map(([key, value]): [string, string] => ["metadata", `${key}=${value}`]),
+    ...Object.entries(task.metadata).map(([key, value]): [string, string] => [
+      "metadata",
+      `${key}=${value}`,
+    ]),
   ];
 }
 
@@ -23,13 +26,18 @@ export function taskFacts(task: Task): [string, string][] {
 export function describeState(task: Task): string {
   if (task.failureReason === null) return task.state;
   const reason =
-    task.exitCode === null ? (task.signal === null ? task.failureReason : `${task.failureReason} ${task.signal}`) : `exit code ${task.exitCode}`;
+    task.exitCode === null
+      ? task.signal === null
+        ? task.failureReason
+        : `${task.failureReason} ${task.signal}`
+      : `exit code ${task.exitCode}`;
   return `${task.state} (${reason}${task.errorMessage === null ? "" : `: ${task.errorMessage}`})`;
 }
 
 /** Prints a task's events as they come, until it is done, and returns the exit code that tells its end. */
 export async function followTask(context: Context, task: TaskHandle): Promise<number> {
-  for await (const event of task.events({ signal: context.signal })) await printTaskEvent(context, event);
+  for await (const event of task.events({ signal: context.signal }))
+    await printTaskEvent(context, event);
   if (!context.output.json) context.output.say(`${task.id} ${describeState(task.info)}`);
   return taskExitCode(task.info);
 }
@@ -37,7 +45,8 @@ export async function followTask(context: Context, task: TaskHandle): Promise<nu
 /** One event: with `--json` as it is, otherwise the bytes that the task printed. */
 export async function printTaskEvent(context: Context, event: TaskEvent): Promise<void> {
   if (context.output.json) context.output.data(event);
-  else if (event.type === "stdout" || event.type === "stderr") await context.output.bytes(event.type, Buffer.from(event.text ?? ""));
+  else if (event.type === "stdout" || event.type === "stderr")
+    await context.output.bytes(event.type, Buffer.from(event.text ?? ""));
   else if (event.type === "truncated") context.output.warn("the rest of the output is not kept");
 }
 

@@ -27,7 +27,11 @@ export function terminalEnvironment(): Record<string, string> {
  * Connects this terminal with the command's until the command ends. The terminal is raw meanwhile,
  * and is given back as it was on every way out.
  */
-export async function runInTerminal(streamed: StreamedCommand, output: Output, signal: AbortSignal): Promise<CommandExit> {
+export async function runInTerminal(
+  streamed: StreamedCommand,
+  output: Output,
+  signal: AbortSignal,
+): Promise<CommandExit> {
   const { command } = streamed;
   const restore = makeRaw();
   const resize = () => command.resize(terminalSize());
@@ -86,4 +90,3 @@ export class EscapeWatch {
     return false;
   }
 }
-

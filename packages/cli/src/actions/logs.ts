@@ -28,25 +28,38 @@ async function sandboxLogs(context: Context, idOrName: string, follow: boolean):
 
 async function daemonLogs(context: Context, input: Input): Promise<void> {
   if (context.globals.url !== undefined) {
-    throw new UsageError("the daemon's log is read on its own machine", "Leave --url out, and name its --data-dir.");
+    throw new UsageError(
+      "the daemon's log is read on its own machine",
+      "Leave --url out, and name its --data-dir.",
+    );
   }
   const path = logFile(dataDirOf(context.globals.dataDir));
   const file = await open(path, "r");
   try {
     const paint = context.output.paint.bind(context.output);
-    const print = (line: string) => context.output.page(`${context.output.json ? line : formatLogLine(line, paint)}\n`);
+    const print = (line: string) =>
+      context.output.page(`${context.output.json ? line : formatLogLine(line, paint)}\n`);
     const end = await printTail(file, input.number("lines") ?? LINES_DEFAULT, print);
-    if (input.flag("follow")) await followFile(path, file, { from: end, print, signal: context.signal });
+    if (input.flag("follow"))
+      await followFile(path, file, { from: end, print, signal: context.signal });
   } finally {
     await file.close();
   }
 }
 
-async function printTail(file: FileHandle, lineCount: number, print: (line: string) => void): Promise<number> {
+async function printTail(
+  file: FileHandle,
+  lineCount: number,
+  print: (line: string) => void,
+): Promise<number> {
   const end = (await file.stat()).size;
   const from = Math.max(0, end - TAIL_BYTES_MAX);
   const { buffer, bytesRead } = await file.read(Buffer.alloc(end - from), 0, end - from, from);
-  const lines = buffer.subarray(0, bytesRead).toString("utf8").split("\n").filter((line) => line !== "");
+  const lines = buffer
+    .subarray(0, bytesRead)
+    .toString("utf8")
+    .split("\n")
+    .filter((line) => line !== "");
   if (lineCount > 0) for (const line of lines.slice(-lineCount)) print(line);
   return end;
 }

@@ -12,7 +12,8 @@ export async function previewOpen(context: Context, input: Input): Promise<void>
   const sandbox = await client.sandbox(input.required("sandbox"), signal);
   const isOpen = sandbox.info.previews.some((preview) => preview.port === port);
   const wishes = wishesOf(input);
-  if (!isOpen || Object.keys(wishes).length > 0) await sandbox.previews.put(port, wishes, { signal });
+  if (!isOpen || Object.keys(wishes).length > 0)
+    await sandbox.previews.put(port, wishes, { signal });
   const opened = await sandbox.previews.open(port, { signal });
   if (context.output.json) return context.output.data(opened);
   context.output.line(opened.url);

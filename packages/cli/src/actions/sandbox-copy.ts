@@ -19,7 +19,15 @@ export async function sandboxCopy(context: Context, input: Input): Promise<numbe
   const sandbox = await client.sandbox(inside, context.signal);
   const summary = await context.output.progress("copying", async (update) => {
     const report = new CopyReport(context.output, update);
-    const common = { client, sandbox, source: source.path, target: target.path, user: input.text("user"), report, signal: context.signal };
+    const common = {
+      client,
+      sandbox,
+      source: source.path,
+      target: target.path,
+      user: input.text("user"),
+      report,
+      signal: context.signal,
+    };
     if (source.kind === "local") await upload(common);
     else await download({ ...common, byteCountMax: input.number("maxSize") ?? BYTE_COUNT_MAX });
     return report.summary;

@@ -17,7 +17,8 @@ export async function sandboxCreate(context: Context, input: Input): Promise<voi
     return;
   }
   context.output.line(sandbox.id);
-  for (const preview of sandbox.info.previews) context.output.say(`${preview.port}: ${preview.url} (${preview.visibility})`);
+  for (const preview of sandbox.info.previews)
+    context.output.say(`${preview.port}: ${preview.url} (${preview.visibility})`);
 }
 
 /** The request with nothing in it that was not asked for: every default is the daemon's. */
@@ -26,7 +27,12 @@ export function requestOf(input: Input): CreateSandboxRequest {
   const timeouts = timeoutsOf(input);
   const start = startOf(input);
   // Choices are checked by the parser; the schema's own check at the daemon has the last word.
-  const words = pick(input, ["template", "name", "visibility", "level"]) as Partial<CreateSandboxRequest>;
+  const words = pick(input, [
+    "template",
+    "name",
+    "visibility",
+    "level",
+  ]) as Partial<CreateSandboxRequest>;
   return {
     ...words,
     ...(input.flag("degrade") ? { onUnsupported: "degrade" as const } : {}),
@@ -62,7 +68,8 @@ function timeoutsOf(input: Input): NonNullable<CreateSandboxRequest["timeouts"]>
 function startOf(input: Input): CreateSandboxRequest["start"] {
   const line = input.text("start");
   if (line === undefined) {
-    if (input.has("startCwd") || input.has("startUser")) throw new UsageError("--start-cwd and --start-user need --start");
+    if (input.has("startCwd") || input.has("startUser"))
+      throw new UsageError("--start-cwd and --start-user need --start");
     return undefined;
   }
   return {
@@ -78,5 +85,7 @@ function pick(input: Input, names: readonly string[]): Record<string, string | u
 type Defined<Fields> = { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> };
 
 function defined<Fields extends Record<string, unknown>>(fields: Fields): Defined<Fields> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Defined<Fields>;
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== undefined),
+  ) as Defined<Fields>;
 }

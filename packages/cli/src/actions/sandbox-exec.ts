@@ -21,7 +21,10 @@ export async function sandboxExec(context: Context, input: Input): Promise<numbe
     env: { ...(useTerminal ? terminalEnvironment() : {}), ...input.pairs("env") },
   });
   if (useTerminal) return endOf(await runInTerminal(streamed, context.output, context.signal));
-  if (useStdin) void feedStdin(streamed.command, process.stdin).catch((error: Error) => context.output.warn(`standard input: ${error.message}`));
+  if (useStdin)
+    void feedStdin(streamed.command, process.stdin).catch((error: Error) =>
+      context.output.warn(`standard input: ${error.message}`),
+    );
   const letGo = passSignals(context, streamed.command);
   try {
     return context.output.json ? await collect(context, streamed) : await pass(context, streamed);
@@ -57,7 +60,9 @@ async function collect(context: Context, { command, output }: StreamedCommand): 
   const startMs = performance.now();
   const stdout = new Collected();
   const stderr = new Collected();
-  await drainOutput(output, (chunk: OutputChunk) => (chunk.stream === "stdout" ? stdout : stderr).add(chunk.data));
+  await drainOutput(output, (chunk: OutputChunk) =>
+    (chunk.stream === "stdout" ? stdout : stderr).add(chunk.data),
+  );
   const exit = await command.exited;
   const result: ExecResult = {
     ...exit,

@@ -11,7 +11,10 @@ const SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l
 /** `belljar sandbox shell` */
 export async function sandboxShell(context: Context, input: Input): Promise<number> {
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
-    throw new UsageError("a shell needs a terminal", "For scripts use `belljar sandbox exec`, with --tty where a program asks for a terminal.");
+    throw new UsageError(
+      "a shell needs a terminal",
+      "For scripts use `belljar sandbox exec`, with --tty where a program asks for a terminal.",
+    );
   }
   const client = await openClient(context);
   const sandbox = await client.sandbox(input.required("sandbox"), context.signal);

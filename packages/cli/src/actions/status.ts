@@ -23,9 +23,21 @@ function factsOf(answer: Status): [string, string][] {
     ["data", answer.dataDir],
     ["previews", `*.${answer.previewDomain}`],
     ["sandboxes", counts.map(([state, count]) => `${count} ${state}`).join(", ") || "none"],
-    ["memory", `${formatBytes(availableBytes)} of ${formatBytes(totalBytes)} free, ${formatBytes(reservedBytes)} reserved`],
-    ["driver", `${answer.driver.name}, ${answer.driver.privileged ? "privileged" : "unprivileged"}, cgroups ${answer.driver.cgroups}, storage ${answer.driver.storagePool}`],
-    ["layers", `${answer.driver.layers.length - missing.length} of ${answer.driver.layers.length} available`],
-    ...missing.map((layer): [string, string] => ["", `without ${layer.layer}: ${layer.reason ?? "not available here"}`]),
+    [
+      "memory",
+      `${formatBytes(availableBytes)} of ${formatBytes(totalBytes)} free, ${formatBytes(reservedBytes)} reserved`,
+    ],
+    [
+      "driver",
+      `${answer.driver.name}, ${answer.driver.privileged ? "privileged" : "unprivileged"}, cgroups ${answer.driver.cgroups}, storage ${answer.driver.storagePool}`,
+    ],
+    [
+      "layers",
+      `${answer.driver.layers.length - missing.length} of ${answer.driver.layers.length} available`,
+    ],
+    ...missing.map((layer): [string, string] => [
+      "",
+      `without ${layer.layer}: ${layer.reason ?? "not available here"}`,
+    ]),
   ];
 }

@@ -19,7 +19,9 @@ export async function stop(context: Context, input: Input): Promise<void> {
     return;
   }
   const waitMs = input.number("wait") ?? STOP_WAIT_MS;
-  await context.output.progress("stopping the daemon", () => end(running.pid, waitMs, input.flag("force")));
+  await context.output.progress("stopping the daemon", () =>
+    end(running.pid, waitMs, input.flag("force")),
+  );
   if (context.output.json) context.output.data({ stopped: true, pid: running.pid });
   else context.output.say(`stopped (pid ${running.pid})`);
 }
@@ -32,7 +34,8 @@ async function end(pid: number, waitMs: number, force: boolean): Promise<void> {
     throw new BelljarError("TIMED_OUT", message, { pid, waitMs });
   }
   process.kill(pid, "SIGKILL");
-  if (!(await isGone(pid, KILL_WAIT_MS))) throw new BelljarError("TIMED_OUT", `pid ${pid} cannot be killed`, { pid });
+  if (!(await isGone(pid, KILL_WAIT_MS)))
+    throw new BelljarError("TIMED_OUT", `pid ${pid} cannot be killed`, { pid });
 }
 
 async function isGone(pid: number, timeoutMs: number): Promise<boolean> {

@@ -16,7 +16,10 @@ export async function taskList(context: Context, input: Input): Promise<void> {
   const limit = input.number("limit") ?? Number.POSITIVE_INFINITY;
   const found: Task[] = [];
   if (limit > 0) {
-    for await (const task of sandbox.tasks.list({ pageSize: Math.min(limit, PAGE_SIZE_MAX), signal: context.signal })) {
+    for await (const task of sandbox.tasks.list({
+      pageSize: Math.min(limit, PAGE_SIZE_MAX),
+      signal: context.signal,
+    })) {
       found.push(task);
       if (found.length >= limit) break;
     }
@@ -24,7 +27,13 @@ export async function taskList(context: Context, input: Input): Promise<void> {
   if (output.json) return output.data({ items: found, nextCursor: null });
   if (input.flag("quiet")) return found.forEach((task) => output.line(task.id));
   if (found.length === 0) return output.say("no tasks; start one with `belljar task run`");
-  const columns = [{ title: "ID" }, { title: "STATE", shrink: true }, { title: "COMMAND", shrink: true }, { title: "TOOK" }, { title: "CREATED" }];
+  const columns = [
+    { title: "ID" },
+    { title: "STATE", shrink: true },
+    { title: "COMMAND", shrink: true },
+    { title: "TOOK" },
+    { title: "CREATED" },
+  ];
   output.table(columns, found.map(rowOf));
 }
 

@@ -1,12 +1,18 @@
 import { createWriteStream } from "node:fs";
 import { open, stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import type { ErrorCode } from "@belljar/protocol";
-import { BelljarError, ERRORS } from "@belljar/protocol";
+import { BelljarError } from "@belljar/protocol";
 import type { Context } from "../command.ts";
+import { errorSaidIn } from "../daemon-error.ts";
 import { dataDirOf, logFile, readStoredClient, storeClient } from "../data-dir.ts";
 import { formatLogLine } from "../daemon-log.ts";
-import { type DaemonProcess, findServing, type ReadyLine, startDaemon, waitForReady } from "../daemon-start.ts";
+import {
+  type DaemonProcess,
+  findServing,
+  type ReadyLine,
+  startDaemon,
+  waitForReady,
+} from "../daemon-start.ts";
 import { EXIT } from "../failure.ts";
 import type { Input } from "../input.ts";
 import { LineSplitter } from "../lines.ts";
@@ -27,12 +33,18 @@ export async function up(context: Context, input: Input): Promise<number | void>
   if (serving !== undefined) {
     if (!input.flag("detach")) {
       const message = `a daemon already serves ${dataDir} (pid ${serving.pid}, ${serving.url})`;
-      throw new BelljarError("DATA_DIR_IN_USE", message, { dataDir, pid: serving.pid, url: serving.url });
+      throw new BelljarError("DATA_DIR_IN_USE", message, {
+        dataDir,
+        pid: serving.pid,
+        url: serving.url,
+      });
     }
     context.output.say(`already running on ${dataDir}`);
     return announce(context, dataDir, { url: serving.url, pid: serving.pid, token: undefined });
   }
-  return input.flag("detach") ? upDetached(context, input, dataDir) : upForeground(context, input, dataDir);
+  return input.flag("detach")
+    ? upDetached(context, input, dataDir)
+    : upForeground(context, input, dataDir);
 }
 
 function daemonFlags(input: Input): string[] {
@@ -52,25 +64,40 @@ async function upDetached(context: Context, input: Input, dataDir: string): Prom
   const logStart = await sizeOf(logFile(dataDir));
   const child = await startDaemon({ dataDir, flags: daemonFlags(input), detached: true });
   const waitMs = input.number("wait") ?? READY_WAIT_MS;
-  const ready = await context.output.progress("starting the daemon", () => readyInTime(child, waitMs, context.signal));
+  const ready = await context.output.progress("starting the daemon", () =>
+    readyInTime(child, waitMs, context.signal),
+  );
   if (ready !== undefined) return announce(context, dataDir, ready);
-  const serving = await poll(() => findServing(dataDir), { timeoutMs: await othersWaitMs(dataDir, logStart) });
-  if (serving !== undefined) return announce(context, dataDir, { url: serving.url, pid: serving.pid, token: undefined });
+  const serving = await poll(() => findServing(dataDir), {
+    timeoutMs: await othersWaitMs(dataDir, logStart),
+  });
+  if (serving !== undefined)
+    return announce(context, dataDir, { url: serving.url, pid: serving.pid, token: undefined });
   throw await startFailure(dataDir, logStart);
 }
 
 /** Two starts at once: the data directory's lock lets one through, and the other's job is done too. */
 async function othersWaitMs(dataDir: string, logStart: number): Promise<number> {
-  return (await readLogFrom(dataDir, logStart)).includes("DATA_DIR_IN_USE") ? OTHER_START_WAIT_MS : 0;
+  return (await readLogFrom(dataDir, logStart)).includes("DATA_DIR_IN_USE")
+    ? OTHER_START_WAIT_MS
+    : 0;
 }
 
-async function readyInTime(child: DaemonProcess, waitMs: number, signal: AbortSignal): Promise<ReadyLine | undefined> {
+async function readyInTime(
+  child: DaemonProcess,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<ReadyLine | undefined> {
   const timer = AbortSignal.timeout(waitMs);
   const stop = AbortSignal.any([timer, signal]);
   const stopped = new Promise<never>((_, reject) => {
     stop.addEventListener("abort", () => {
       child.kill("SIGTERM");
-      reject(new BelljarError("TIMED_OUT", `the daemon was not ready after ${formatDuration(waitMs)}`, { waitMs }));
+      reject(
+        new BelljarError("TIMED_OUT", `the daemon was not ready after ${formatDuration(waitMs)}`, {
+          waitMs,
+        }),
+      );
     });
   });
   return Promise.race([waitForReady(child), stopped]);
@@ -79,7 +106,9 @@ async function readyInTime(child: DaemonProcess, waitMs: number, signal: AbortSi
 async function upForeground(context: Context, input: Input, dataDir: string): Promise<number> {
   const child = await startDaemon({ dataDir, flags: daemonFlags(input), detached: false });
   const ended = new Promise<number>((resolveExit) => {
-    child.once("exit", (code, signal) => resolveExit(code ?? (signal === null ? EXIT.ok : EXIT.failed)));
+    child.once("exit", (code, signal) =>
+      resolveExit(code ?? (signal === null ? EXIT.ok : EXIT.failed)),
+    );
   });
   showLog(context, child, dataDir);
   context.signal.addEventListener("abort", () => stopGently(child));
@@ -114,7 +143,10 @@ async function announce(context: Context, dataDir: string, ready: ReadyLine): Pr
   const stored = await readStoredClient(dataDir);
   const token = ready.token ?? stored?.token;
   if (token !== undefined) await storeClient(dataDir, { url: ready.url, token });
-  else context.output.warn(`client.json of ${dataDir} is gone: give a token with --token, or set auth.tokens and start again`);
+  else
+    context.output.warn(
+      `client.json of ${dataDir} is gone: give a token with --token, or set auth.tokens and start again`,
+    );
   if (context.output.json) {
     context.output.data({ url: ready.url, token: token ?? null, pid: ready.pid });
     return;
@@ -123,21 +155,22 @@ async function announce(context: Context, dataDir: string, ready: ReadyLine): Pr
     ["url", ready.url],
     ["pid", String(ready.pid)],
     ["data", dataDir],
-    ...(ready.token === undefined ? [] : ([["token", `${ready.token} (kept in client.json of the data directory)`]] as const)),
+    ...(ready.token === undefined
+      ? []
+      : ([["token", `${ready.token} (kept in client.json of the data directory)`]] as const)),
   ]);
 }
 
 async function startFailure(dataDir: string, logStart: number): Promise<BelljarError> {
-  const lines = (await readLogFrom(dataDir, logStart)).split("\n").filter((line) => line.trim() !== "");
-  const code = codeIn(lines.at(-1) ?? "") ?? "DATA_DIR_UNUSABLE";
-  const shown = lines.slice(-LOG_TAIL_LINES).map((line) => formatLogLine(line, (_, text) => text));
+  const text = await readLogFrom(dataDir, logStart);
+  const said = errorSaidIn(text);
+  if (said !== undefined) return said;
+  const lines = text.split("\n").filter((line) => line.trim() !== "");
+  const shown = lines.slice(-LOG_TAIL_LINES).map((line) => formatLogLine(line, (_, part) => part));
   const what = shown.length === 0 ? "it said nothing" : shown.join("\n  ");
-  return new BelljarError(code, `the daemon did not start: ${what}`, { log: logFile(dataDir) });
-}
-
-function codeIn(line: string): ErrorCode | undefined {
-  const found = /\b[A-Z][A-Z]+(?:_[A-Z]+)+\b/.exec(line)?.[0];
-  return found !== undefined && Object.hasOwn(ERRORS, found) ? (found as ErrorCode) : undefined;
+  return new BelljarError("INTERNAL", `the daemon did not start: ${what}`, {
+    log: logFile(dataDir),
+  });
 }
 
 async function sizeOf(path: string): Promise<number> {

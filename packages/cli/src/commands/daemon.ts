@@ -2,7 +2,11 @@ import type { CommandSpec } from "../command.ts";
 import { parseDuration } from "../values/duration.ts";
 import { parseCount, parsePort } from "../values/numbers.ts";
 
-const START_WAIT = { flags: "--wait <duration>", description: "how long to wait for it to be ready, default 60s", parse: parseDuration };
+const START_WAIT = {
+  flags: "--wait <duration>",
+  description: "how long to wait for it to be ready, default 60s",
+  parse: parseDuration,
+};
 
 /** The daemon itself. */
 export const DAEMON_COMMANDS: readonly CommandSpec[] = [
@@ -13,23 +17,36 @@ export const DAEMON_COMMANDS: readonly CommandSpec[] = [
       "Stays in the foreground and prints the daemon's log until Ctrl-C; with --detach it returns once the daemon is ready, and does nothing when one already runs on the data directory. " +
       "The first start makes a token, which is kept in client.json of the data directory, so that other commands need no typing.",
     options: [
-      { flags: "--port <port>", description: "port to listen on, default 7070; 0 takes a free one", parse: parseListenPort },
+      {
+        flags: "--port <port>",
+        description: "port to listen on, default 7070; 0 takes a free one",
+        parse: parseListenPort,
+      },
       { flags: "--host <host>", description: "address to listen on, default 127.0.0.1" },
       { flags: "--domain <domain>", description: "domain of the previews, default localhost" },
       { flags: "--config <file>", description: "configuration file (YAML)" },
       { flags: "--detach", description: "run in the background" },
       START_WAIT,
     ],
-    examples: ["belljar up", "belljar up --detach --data-dir ./data --port 8080", "belljar up --detach --json"],
+    examples: [
+      "belljar up",
+      "belljar up --detach --data-dir ./data --port 8080",
+      "belljar up --detach --json",
+    ],
     load: async () => (await import("../actions/up.ts")).up,
   },
   {
     path: ["stop"],
     summary: "stop the daemon and its sandboxes",
-    details: "Asks it to finish what is under way. Workspaces are kept; sandboxes start again when they are visited.",
+    details:
+      "Asks it to finish what is under way. Workspaces are kept; sandboxes start again when they are visited.",
     options: [
       { flags: "--force", description: "kill it when it does not stop in time" },
-      { flags: "--wait <duration>", description: "how long to wait, default 30s", parse: parseDuration },
+      {
+        flags: "--wait <duration>",
+        description: "how long to wait, default 30s",
+        parse: parseDuration,
+      },
     ],
     examples: ["belljar stop", "belljar stop --force --wait 5s"],
     load: async () => (await import("../actions/stop.ts")).stop,
@@ -43,10 +60,20 @@ export const DAEMON_COMMANDS: readonly CommandSpec[] = [
   {
     path: ["logs"],
     summary: "the daemon's log, or the output of a sandbox's start command",
-    args: [{ name: "sandbox", description: "id or name; without it, the daemon's own log", optional: true }],
+    args: [
+      {
+        name: "sandbox",
+        description: "id or name; without it, the daemon's own log",
+        optional: true,
+      },
+    ],
     options: [
       { flags: "-f, --follow", description: "go on with what comes" },
-      { flags: "-n, --lines <count>", description: "lines of the daemon's log to begin with, default 100", parse: parseCount },
+      {
+        flags: "-n, --lines <count>",
+        description: "lines of the daemon's log to begin with, default 100",
+        parse: parseCount,
+      },
     ],
     examples: ["belljar logs --follow", "belljar logs my-app"],
     load: async () => (await import("../actions/logs.ts")).logs,
@@ -54,7 +81,8 @@ export const DAEMON_COMMANDS: readonly CommandSpec[] = [
   {
     path: ["events"],
     summary: "follow what happens: creates, state changes, previews, tasks",
-    details: "One line an event until Ctrl-C; with --json one object a line. The ids can be given to --since to go on without a gap.",
+    details:
+      "One line an event until Ctrl-C; with --json one object a line. The ids can be given to --since to go on without a gap.",
     options: [{ flags: "--since <id>", description: "begin after this event", parse: parseCount }],
     examples: ["belljar events", "belljar events --json --since 0"],
     load: async () => (await import("../actions/events.ts")).events,
@@ -70,7 +98,10 @@ export const DAEMON_COMMANDS: readonly CommandSpec[] = [
     path: ["completion"],
     summary: "print a completion script for a shell",
     args: [{ name: "shell", description: "bash, zsh or fish", choices: ["bash", "zsh", "fish"] }],
-    examples: ['eval "$(belljar completion bash)"', "belljar completion fish > ~/.config/fish/completions/belljar.fish"],
+    examples: [
+      'eval "$(belljar completion bash)"',
+      "belljar completion fish > ~/.config/fish/completions/belljar.fish",
+    ],
     load: async () => (await import("../actions/completion.ts")).completion,
   },
 ];

@@ -16,13 +16,24 @@ export const PREVIEW_COMMANDS: readonly CommandSpec[] = [
   {
     path: ["preview", "open"],
     summary: "open a port as a preview and print a URL that lets one browser in",
-    details: "The URL works once, for 60 seconds; the browser that follows it stays signed in to this preview. A preview that is open keeps its settings unless options change them.",
+    details:
+      "The URL works once, for 60 seconds; the browser that follows it stays signed in to this preview. A preview that is open keeps its settings unless options change them.",
     args: [SANDBOX, PORT],
     options: [
-      { flags: "--visibility <visibility>", description: "who may see it, default private", choices: ["private", "link", "public"] },
-      { flags: "--rewrite-host", description: "let the app see localhost:PORT as its host, for dev servers that check it" },
+      {
+        flags: "--visibility <visibility>",
+        description: "who may see it, default private",
+        choices: ["private", "link", "public"],
+      },
+      {
+        flags: "--rewrite-host",
+        description: "let the app see localhost:PORT as its host, for dev servers that check it",
+      },
     ],
-    examples: ["belljar preview open my-app 5173", "belljar preview open my-app 3000 --visibility public"],
+    examples: [
+      "belljar preview open my-app 5173",
+      "belljar preview open my-app 3000 --visibility public",
+    ],
     load: async () => (await import("../actions/preview-open.ts")).previewOpen,
   },
   {
@@ -30,7 +41,13 @@ export const PREVIEW_COMMANDS: readonly CommandSpec[] = [
     summary: "make a link for other people; whoever holds it sees the preview until it expires",
     details: "A private preview becomes one that links open.",
     args: [SANDBOX, PORT],
-    options: [{ flags: "--expires <duration>", description: "how long the link lives, default 24h, at most 90d", parse: parseDuration }],
+    options: [
+      {
+        flags: "--expires <duration>",
+        description: "how long the link lives, default 24h, at most 90d",
+        parse: parseDuration,
+      },
+    ],
     examples: ["belljar preview share my-app 5173 --expires 2h"],
     load: async () => (await import("../actions/preview-share.ts")).previewShare,
   },

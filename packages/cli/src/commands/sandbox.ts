@@ -6,32 +6,81 @@ import { parseEnv, parsePair } from "../values/pairs.ts";
 
 const SANDBOX: ArgumentSpec = { name: "sandbox", description: "id or name" };
 const SANDBOXES: ArgumentSpec = { name: "sandboxes", description: "ids or names", rest: true };
-const USER: OptionSpec = { flags: "-u, --user <user>", description: "user inside, such as root or 1000:1000" };
+const USER: OptionSpec = {
+  flags: "-u, --user <user>",
+  description: "user inside, such as root or 1000:1000",
+};
 const CWD: OptionSpec = { flags: "-w, --cwd <dir>", description: "working directory inside" };
-const ENV: OptionSpec = { flags: "-e, --env <NAME=VALUE>", description: "environment variable", parse: parseEnv, repeat: true };
+const ENV: OptionSpec = {
+  flags: "-e, --env <NAME=VALUE>",
+  description: "environment variable",
+  parse: parseEnv,
+  repeat: true,
+};
 const END_ACTIONS = ["freeze", "stop", "destroy"] as const;
 
 const CREATE_OPTIONS: readonly OptionSpec[] = [
   { flags: "--template <name>", description: "what it starts from, default host" },
   { flags: "--name <name>", description: "a name of your own, unique among the living" },
-  { flags: "-p, --port <port[:visibility]>", description: "port to open as a preview", parse: parsePortWish, repeat: true },
-  { flags: "--visibility <visibility>", description: "of previews that name none, default private", choices: ["private", "link", "public"] },
+  {
+    flags: "-p, --port <port[:visibility]>",
+    description: "port to open as a preview",
+    parse: parsePortWish,
+    repeat: true,
+  },
+  {
+    flags: "--visibility <visibility>",
+    description: "of previews that name none, default private",
+    choices: ["private", "link", "public"],
+  },
   ENV,
-  { flags: "-l, --metadata <key=value>", description: "label, for lists and filters", parse: parsePair, repeat: true },
+  {
+    flags: "-l, --metadata <key=value>",
+    description: "label, for lists and filters",
+    parse: parsePair,
+    repeat: true,
+  },
   { flags: "--start <line>", description: "shell line that runs whenever the sandbox starts" },
   { flags: "--start-cwd <dir>", description: "working directory of the start command" },
   { flags: "--start-user <user>", description: "user of the start command" },
   { flags: "--memory <size>", description: "memory limit, such as 512m", parse: parseBytes },
   { flags: "--cpus <count>", description: "CPU limit, such as 1.5", parse: parseCpus },
   { flags: "--pids <count>", description: "limit of processes and threads", parse: parseCount },
-  { flags: "--open-files <count>", description: "limit of open files of one process", parse: parseCount },
-  { flags: "--disk <size>", description: "limit of the workspace, such as 5g, or none", parse: parseBytesOrNone },
-  { flags: "--level <level>", description: "how tight the seal is, default standard", choices: ["off", "standard", "strict", "maximum"] },
-  { flags: "--degrade", description: "start without the layers and limits that this machine cannot apply" },
-  { flags: "--idle <duration>", description: "rest after this time without activity, such as 35m, or never", parse: parseDurationOrNever },
+  {
+    flags: "--open-files <count>",
+    description: "limit of open files of one process",
+    parse: parseCount,
+  },
+  {
+    flags: "--disk <size>",
+    description: "limit of the workspace, such as 5g, or none",
+    parse: parseBytesOrNone,
+  },
+  {
+    flags: "--level <level>",
+    description: "how tight the seal is, default standard",
+    choices: ["off", "standard", "strict", "maximum"],
+  },
+  {
+    flags: "--degrade",
+    description: "start without the layers and limits that this machine cannot apply",
+  },
+  {
+    flags: "--idle <duration>",
+    description: "rest after this time without activity, such as 35m, or never",
+    parse: parseDurationOrNever,
+  },
   { flags: "--on-idle <action>", description: "what rest means", choices: END_ACTIONS },
-  { flags: "--frozen <duration>", description: "stop after this time frozen, or never", parse: parseDurationOrNever },
-  { flags: "--life <duration>", description: "end after this time since the last start, or never", parse: parseDurationOrNever },
+  {
+    flags: "--frozen <duration>",
+    description: "stop after this time frozen, or never",
+    parse: parseDurationOrNever,
+  },
+  {
+    flags: "--life <duration>",
+    description: "end after this time since the last start, or never",
+    parse: parseDurationOrNever,
+  },
   { flags: "--on-life-end <action>", description: "what that end means", choices: END_ACTIONS },
 ];
 
@@ -53,12 +102,24 @@ export const SANDBOX_COMMANDS: readonly CommandSpec[] = [
     path: ["sandbox", "ls"],
     summary: "list sandboxes",
     options: [
-      { flags: "--state <state>", description: "only those in this state", choices: ["creating", "running", "frozen", "stopped", "archived", "error"] },
-      { flags: "-l, --metadata <key=value>", description: "only those with this label", parse: parsePair, repeat: true },
+      {
+        flags: "--state <state>",
+        description: "only those in this state",
+        choices: ["creating", "running", "frozen", "stopped", "archived", "error"],
+      },
+      {
+        flags: "-l, --metadata <key=value>",
+        description: "only those with this label",
+        parse: parsePair,
+        repeat: true,
+      },
       { flags: "--limit <count>", description: "at most so many", parse: parseCount },
       { flags: "-q, --quiet", description: "ids only" },
     ],
-    examples: ["belljar sandbox ls", "belljar sandbox ls --state running --metadata team=web --quiet"],
+    examples: [
+      "belljar sandbox ls",
+      "belljar sandbox ls --state running --metadata team=web --quiet",
+    ],
     load: async () => (await import("../actions/sandbox-list.ts")).sandboxList,
   },
   {
@@ -80,8 +141,15 @@ export const SANDBOX_COMMANDS: readonly CommandSpec[] = [
       CWD,
       ENV,
       { flags: "-t, --tty", description: "give the command a terminal" },
-      { flags: "--no-stdin", description: "leave standard input alone, for loops that read from it" },
-      { flags: "--timeout <duration>", description: "end it after this time, exit code 124", parse: parseDuration },
+      {
+        flags: "--no-stdin",
+        description: "leave standard input alone, for loops that read from it",
+      },
+      {
+        flags: "--timeout <duration>",
+        description: "end it after this time, exit code 124",
+        parse: parseDuration,
+      },
     ],
     passThrough: true,
     examples: [
@@ -112,9 +180,16 @@ export const SANDBOX_COMMANDS: readonly CommandSpec[] = [
     ],
     options: [
       USER,
-      { flags: "--max-size <size>", description: "refuse to bring out more than this, default 16g", parse: parseBytes },
+      {
+        flags: "--max-size <size>",
+        description: "refuse to bring out more than this, default 16g",
+        parse: parseBytes,
+      },
     ],
-    examples: ["belljar sandbox cp ./site my-app:/home/user/site", "belljar sandbox cp my-app:/home/user/out.log ."],
+    examples: [
+      "belljar sandbox cp ./site my-app:/home/user/site",
+      "belljar sandbox cp my-app:/home/user/out.log .",
+    ],
     load: async () => (await import("../actions/sandbox-copy.ts")).sandboxCopy,
   },
   ...lifecycle(),
@@ -123,7 +198,10 @@ export const SANDBOX_COMMANDS: readonly CommandSpec[] = [
     summary: "destroy sandboxes and, unless it is kept, their workspaces",
     args: [SANDBOXES],
     options: [{ flags: "--keep-workspace", description: "keep the files" }],
-    examples: ["belljar sandbox rm my-app", "belljar sandbox ls --quiet --state stopped | xargs belljar sandbox rm"],
+    examples: [
+      "belljar sandbox rm my-app",
+      "belljar sandbox ls --quiet --state stopped | xargs belljar sandbox rm",
+    ],
     load: async () => (await import("../actions/sandbox-lifecycle.ts")).sandboxRemove,
   },
 ];

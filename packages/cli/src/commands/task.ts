@@ -19,12 +19,24 @@ export const TASK_COMMANDS: readonly CommandSpec[] = [
       { flags: "-d, --detach", description: "print the task's id and return at once" },
       { flags: "-u, --user <user>", description: "user inside" },
       { flags: "-w, --cwd <dir>", description: "working directory inside" },
-      { flags: "-e, --env <NAME=VALUE>", description: "environment variable", parse: parseEnv, repeat: true },
+      {
+        flags: "-e, --env <NAME=VALUE>",
+        description: "environment variable",
+        parse: parseEnv,
+        repeat: true,
+      },
       { flags: "-l, --metadata <key=value>", description: "label", parse: parsePair, repeat: true },
-      { flags: "--timeout <duration>", description: "end it after this time, default 10m", parse: parseDuration },
+      {
+        flags: "--timeout <duration>",
+        description: "end it after this time, default 10m",
+        parse: parseDuration,
+      },
     ],
     passThrough: true,
-    examples: ["belljar task run my-app npm test", "belljar task run --detach --timeout 2h my-app ./train.sh"],
+    examples: [
+      "belljar task run my-app npm test",
+      "belljar task run --detach --timeout 2h my-app ./train.sh",
+    ],
     load: async () => (await import("../actions/task-run.ts")).taskRun,
   },
   {
@@ -49,7 +61,9 @@ export const TASK_COMMANDS: readonly CommandSpec[] = [
     path: ["task", "logs"],
     summary: "the output of a task",
     args: [TASK],
-    options: [{ flags: "-f, --follow", description: "go on until the task ends; exits with its exit code" }],
+    options: [
+      { flags: "-f, --follow", description: "go on until the task ends; exits with its exit code" },
+    ],
     examples: ["belljar task logs --follow tq3k9v0c2m5x8z1b4n7p"],
     load: async () => (await import("../actions/task-logs.ts")).taskLogs,
   },

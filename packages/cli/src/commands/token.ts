@@ -8,8 +8,16 @@ export const TOKEN_COMMANDS: readonly CommandSpec[] = [
     summary: "make a token; its value is shown this once",
     args: [{ name: "name", description: "what it is for" }],
     options: [
-      { flags: "--scope <scope>", description: "what it may do, default operate", choices: ["read", "operate", "admin"] },
-      { flags: "--expires <duration>", description: "when it ends, such as 30d; default never", parse: parseDuration },
+      {
+        flags: "--scope <scope>",
+        description: "what it may do, default operate",
+        choices: ["read", "operate", "admin"],
+      },
+      {
+        flags: "--expires <duration>",
+        description: "when it ends, such as 30d; default never",
+        parse: parseDuration,
+      },
     ],
     examples: ["belljar token create ci --scope operate --expires 30d"],
     load: async () => (await import("../actions/token.ts")).tokenCreate,

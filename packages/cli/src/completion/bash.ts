@@ -7,7 +7,8 @@ export function renderBash(): string {
   for (const node of nodes) {
     for (const option of node.options.filter((each) => each.takesValue)) {
       values.set(`${node.path}|${option.word}`, option.choices.join(" "));
-      if (option.short !== undefined) values.set(`${node.path}|-${option.short}`, option.choices.join(" "));
+      if (option.short !== undefined)
+        values.set(`${node.path}|-${option.short}`, option.choices.join(" "));
     }
   }
   return `# bash completion for belljar
@@ -22,7 +23,10 @@ _belljar() {
         case "$path \${word}" in
 ${nodes
   .filter((node) => node.path !== "")
-  .map((node) => `          ${quote(node.path.includes(" ") ? node.path : ` ${node.path}`)}) path=${quote(node.path)} ;;`)
+  .map(
+    (node) =>
+      `          ${quote(node.path.includes(" ") ? node.path : ` ${node.path}`)}) path=${quote(node.path)} ;;`,
+  )
   .join("\n")}
           *) given=1 ;;
         esac

@@ -35,10 +35,16 @@ ${nodes.flatMap(renderNode).join("\n")}
 }
 
 function renderNode(node: CompletionNode): string[] {
-  const lines = node.words.map((word) => `complete -c belljar -n ${quote(`__belljar_at ${fishText(node.path)}`)} -a ${quote(word.word)} -d ${quote(word.summary)}`);
+  const lines = node.words.map(
+    (word) =>
+      `complete -c belljar -n ${quote(`__belljar_at ${fishText(node.path)}`)} -a ${quote(word.word)} -d ${quote(word.summary)}`,
+  );
   const condition = quote(node.path === "" ? "true" : `__belljar_below ${fishText(node.path)}`);
   if (node.argument !== undefined) {
-    const values = node.argument === "sandbox" ? "(belljar sandbox ls --quiet 2>/dev/null)" : node.argument.join(" ");
+    const values =
+      node.argument === "sandbox"
+        ? "(belljar sandbox ls --quiet 2>/dev/null)"
+        : node.argument.join(" ");
     lines.push(`complete -c belljar -n ${condition} -a ${quote(values)}`);
   }
   return [...lines, ...node.options.map((option) => renderOption(option, condition))];
@@ -47,7 +53,8 @@ function renderNode(node: CompletionNode): string[] {
 function renderOption(option: CompletionOption, condition: string): string {
   const parts = [`complete -c belljar -n ${condition} -l ${option.word.slice(2)}`];
   if (option.short !== undefined) parts.push(`-s ${option.short}`);
-  if (option.takesValue) parts.push(option.choices.length === 0 ? "-r -F" : `-x -a ${quote(option.choices.join(" "))}`);
+  if (option.takesValue)
+    parts.push(option.choices.length === 0 ? "-r -F" : `-x -a ${quote(option.choices.join(" "))}`);
   return `${parts.join(" ")} -d ${quote(option.summary)}`;
 }
 

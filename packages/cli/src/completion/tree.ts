@@ -26,19 +26,28 @@ export interface CompletionOption extends Word {
 /** Every place of the command tree, the start first. */
 export function completionNodes(): CompletionNode[] {
   const top = [
-    ...COMMANDS.filter((spec) => spec.path.length === 1).map((spec) => ({ word: spec.path[0] ?? "", summary: spec.summary })),
+    ...COMMANDS.filter((spec) => spec.path.length === 1).map((spec) => ({
+      word: spec.path[0] ?? "",
+      summary: spec.summary,
+    })),
     ...GROUPS.map((group) => ({ word: group.name, summary: group.summary })),
   ];
   const groups = GROUPS.map((group) => ({
     path: group.name,
-    words: COMMANDS.filter((spec) => spec.path.length > 1 && spec.path[0] === group.name).map((spec) => ({
-      word: spec.path[1] ?? "",
-      summary: spec.summary,
-    })),
+    words: COMMANDS.filter((spec) => spec.path.length > 1 && spec.path[0] === group.name).map(
+      (spec) => ({
+        word: spec.path[1] ?? "",
+        summary: spec.summary,
+      }),
+    ),
     options: optionsOf([]),
     argument: undefined,
   }));
-  return [{ path: "", words: top, options: optionsOf([]), argument: undefined }, ...groups, ...COMMANDS.map(nodeOf)];
+  return [
+    { path: "", words: top, options: optionsOf([]), argument: undefined },
+    ...groups,
+    ...COMMANDS.map(nodeOf),
+  ];
 }
 
 function nodeOf(spec: CommandSpec): CompletionNode {

@@ -17,7 +17,10 @@ _belljar() {
         case "$path $word" in
 ${nodes
   .filter((node) => node.path !== "")
-  .map((node) => `          ${quote(node.path.includes(" ") ? node.path : ` ${node.path}`)}) path=${quote(node.path)} ;;`)
+  .map(
+    (node) =>
+      `          ${quote(node.path.includes(" ") ? node.path : ` ${node.path}`)}) path=${quote(node.path)} ;;`,
+  )
   .join("\n")}
           *) given=1 ;;
         esac
@@ -43,8 +46,12 @@ function renderValues(node: CompletionNode): string[] {
   return node.options
     .filter((option) => option.takesValue)
     .map((option) => {
-      const patterns = [option.word, ...(option.short === undefined ? [] : [`-${option.short}`])].map((word) => quote(`${node.path}|${word}`));
-      const action = option.choices.length === 0 ? "_files" : `compadd -- ${option.choices.join(" ")}`;
+      const patterns = [
+        option.word,
+        ...(option.short === undefined ? [] : [`-${option.short}`]),
+      ].map((word) => quote(`${node.path}|${word}`));
+      const action =
+        option.choices.length === 0 ? "_files" : `compadd -- ${option.choices.join(" ")}`;
       return `    ${patterns.join("|")}) ${action}; return ;;`;
     });
 }
@@ -57,7 +64,10 @@ function renderNode(node: CompletionNode): string {
       : node.argument === undefined
         ? "_files"
         : `compadd -- ${node.argument.join(" ")}`;
-  const plain = words.length > 0 ? `candidates=(${words.map(described).join(" ")}); _describe command candidates` : argument;
+  const plain =
+    words.length > 0
+      ? `candidates=(${words.map(described).join(" ")}); _describe command candidates`
+      : argument;
   return `    ${quote(node.path)})
       if [[ \${words[CURRENT]} == -* ]]; then
         candidates=(${node.options.map(described).join(" ")}); _describe option candidates

@@ -12,12 +12,17 @@ export function safeParts(name: string): string[] {
   if (name.includes("\0")) throw hostile(name, "it holds a NUL");
   const parts = name.split("/").filter((part) => part !== "" && part !== ".");
   if (parts.includes("..")) throw hostile(name, "it climbs out of the target");
-  if (parts.some((part) => Buffer.byteLength(part) > PART_BYTES_MAX)) throw hostile(name, "a part of it is too long");
+  if (parts.some((part) => Buffer.byteLength(part) > PART_BYTES_MAX))
+    throw hostile(name, "a part of it is too long");
   return parts;
 }
 
 function hostile(name: string, why: string): BelljarError {
-  return new BelljarError("FILE_PATH_INVALID", `the sandbox sent the entry ${JSON.stringify(name.slice(0, PART_BYTES_MAX))}: ${why}; the copy ends here`, { name });
+  return new BelljarError(
+    "FILE_PATH_INVALID",
+    `the sandbox sent the entry ${JSON.stringify(name.slice(0, PART_BYTES_MAX))}: ${why}; the copy ends here`,
+    { name },
+  );
 }
 
 /**

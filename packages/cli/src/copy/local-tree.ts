@@ -1,6 +1,7 @@
 import type { Stats } from "node:fs";
 import { lstat, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
+import { BelljarError } from "@belljar/protocol";
 
 const ENTRY_COUNT_MAX = 2_000_000;
 
@@ -22,12 +23,21 @@ export async function* walkTree(root: string): AsyncGenerator<LocalEntry> {
     const names = (await readdir(join(root, directory))).toSorted();
     for (const base of names) {
       count += 1;
-      if (count > ENTRY_COUNT_MAX) throw new RangeError(`${root} holds more than ${ENTRY_COUNT_MAX} entries`);
+      if (count > ENTRY_COUNT_MAX)
+        throw new BelljarError(
+          "BODY_TOO_LARGE",
+          `${root} holds more than ${ENTRY_COUNT_MAX} entries`,
+        );
       const name = directory === "" ? base : `${directory}/${base}`;
       const path = join(root, name);
       const facts = await lstat(path);
       if (facts.isDirectory()) waiting.push(name);
-      yield { name, path, facts, target: facts.isSymbolicLink() ? await readlink(path) : undefined };
+      yield {
+        name,
+        path,
+        facts,
+        target: facts.isSymbolicLink() ? await readlink(path) : undefined,
+      };
     }
   }
 }

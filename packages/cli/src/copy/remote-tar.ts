@@ -31,20 +31,28 @@ export async function runTar(place: TarPlace, run: TarRun): Promise<void> {
   const stderr = { text: "" };
   try {
     const feeding = run.input === undefined ? Promise.resolve() : feedStdin(command, run.input);
-    const reading = run.take === undefined ? discard(archiveIn(output, stderr)) : run.take(archiveIn(output, stderr));
+    const reading =
+      run.take === undefined
+        ? discard(archiveIn(output, stderr))
+        : run.take(archiveIn(output, stderr));
     await Promise.all([feeding, reading]);
     const { exitCode } = await command.exited;
-    if (exitCode !== 0) throw new BelljarError("FILE_FAILED", describe(exitCode, stderr.text), { exitCode });
+    if (exitCode !== 0)
+      throw new BelljarError("FILE_FAILED", describe(exitCode, stderr.text), { exitCode });
   } finally {
     command.close();
   }
 }
 
-async function* archiveIn(output: Awaited<ReturnType<Client["spawn"]>>["output"], stderr: { text: string }): AsyncGenerator<Uint8Array> {
+async function* archiveIn(
+  output: Awaited<ReturnType<Client["spawn"]>>["output"],
+  stderr: { text: string },
+): AsyncGenerator<Uint8Array> {
   const decoder = new TextDecoder();
   for await (const { stream, data } of output) {
     if (stream === "stdout") yield data;
-    else if (stderr.text.length < STDERR_CHARS_MAX) stderr.text += decoder.decode(data, { stream: true });
+    else if (stderr.text.length < STDERR_CHARS_MAX)
+      stderr.text += decoder.decode(data, { stream: true });
   }
 }
 

@@ -15,7 +15,13 @@ const REFUSED_KEPT_MAX = 1000;
 
 /** Counts a copy as it goes. */
 export class CopyReport {
-  readonly summary: CopySummary = { fileCount: 0, directoryCount: 0, symlinkCount: 0, byteCount: 0, refused: [] };
+  readonly summary: CopySummary = {
+    fileCount: 0,
+    directoryCount: 0,
+    symlinkCount: 0,
+    byteCount: 0,
+    refused: [],
+  };
   readonly #output: Output;
   readonly #update: (text: string) => void;
 
@@ -40,6 +46,8 @@ export class CopyReport {
   }
 
   #show(): void {
-    this.#update(`copying: ${this.summary.fileCount} files, ${formatBytes(this.summary.byteCount)}`);
+    this.#update(
+      `copying: ${this.summary.fileCount} files, ${formatBytes(this.summary.byteCount)}`,
+    );
   }
 }

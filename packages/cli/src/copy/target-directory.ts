@@ -27,11 +27,16 @@ export class TargetDirectory {
   async directory(parts: readonly string[], mode: number | undefined): Promise<void> {
     await this.#ensure(parts);
     // A root that was there before keeps the mode that its owner gave it.
-    if (mode !== undefined && (parts.length > 0 || this.#madeRoot)) this.#modes.set(parts.join("/"), mode & PERMISSION_BITS);
+    if (mode !== undefined && (parts.length > 0 || this.#madeRoot))
+      this.#modes.set(parts.join("/"), mode & PERMISSION_BITS);
   }
 
   /** Writes a file of its own, in place of whatever file or link has its name. */
-  async file(parts: readonly string[], mode: number, content: AsyncIterable<Uint8Array>): Promise<void> {
+  async file(
+    parts: readonly string[],
+    mode: number,
+    content: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
     const path = await this.#vacate(parts);
     const file = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, OWNER_ACCESS & mode);
     try {
@@ -49,7 +54,8 @@ export class TargetDirectory {
     const source = await open(join(this.#root, ...existing), constants.O_RDONLY | O_NOFOLLOW);
     try {
       const facts = await source.stat();
-      if (!facts.isFile()) throw notDirectory(existing, "is not a file that could have a second name");
+      if (!facts.isFile())
+        throw notDirectory(existing, "is not a file that could have a second name");
       await this.file(parts, facts.mode, source.createReadStream({ autoClose: false }));
       return true;
     } finally {
@@ -65,8 +71,11 @@ export class TargetDirectory {
 
   /** Makes the links and sets the directories' modes, deepest first. */
   async finish(): Promise<void> {
-    for (const [name, target] of this.#links) await symlink(target, await this.#vacate(name.split("/")));
-    const deepestFirst = [...this.#modes].toSorted(([a], [b]) => b.split("/").length - a.split("/").length);
+    for (const [name, target] of this.#links)
+      await symlink(target, await this.#vacate(name.split("/")));
+    const deepestFirst = [...this.#modes].toSorted(
+      ([a], [b]) => b.split("/").length - a.split("/").length,
+    );
     for (const [name, mode] of deepestFirst) await chmod(join(this.#root, name), mode);
   }
 
@@ -75,7 +84,8 @@ export class TargetDirectory {
     await this.#ensure(parts.slice(0, -1));
     const path = join(this.#root, ...parts);
     const facts = await factsOf(path);
-    if (facts?.isDirectory() === true) throw notDirectory(parts, "is a directory here, and a file in the sandbox");
+    if (facts?.isDirectory() === true)
+      throw notDirectory(parts, "is a directory here, and a file in the sandbox");
     if (facts !== undefined) await rm(path);
     this.#links.delete(parts.join("/"));
     return path;
@@ -91,7 +101,8 @@ export class TargetDirectory {
       if (facts === undefined) {
         await mkdir(path, { recursive: length === 0 });
         this.#madeRoot ||= length === 0;
-      } else if (!facts.isDirectory()) throw notDirectory(parts, "lies below something that is not a directory here");
+      } else if (!facts.isDirectory())
+        throw notDirectory(parts, "lies below something that is not a directory here");
       this.#known.add(name);
     }
   }
@@ -106,5 +117,7 @@ function ignoreMissing(error: NodeJS.ErrnoException): undefined {
 }
 
 function notDirectory(parts: readonly string[], why: string): BelljarError {
-  return new BelljarError("FILE_NOT_DIRECTORY", `${parts.join("/")} ${why}`, { name: parts.join("/") });
+  return new BelljarError("FILE_NOT_DIRECTORY", `${parts.join("/")} ${why}`, {
+    name: parts.join("/"),
+  });
 }

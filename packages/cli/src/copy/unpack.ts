@@ -15,7 +15,10 @@ export interface UnpackOptions {
 }
 
 /** Unpacks a tar stream that a sandbox has made. Every name, link and size in it is doubted. */
-export async function unpack(archive: AsyncIterable<Uint8Array>, options: UnpackOptions): Promise<void> {
+export async function unpack(
+  archive: AsyncIterable<Uint8Array>,
+  options: UnpackOptions,
+): Promise<void> {
   const target = new TargetDirectory(options.root);
   const parser = extract();
   const source = Readable.from(archive);
@@ -34,7 +37,11 @@ export async function unpack(archive: AsyncIterable<Uint8Array>, options: Unpack
 
 type ArchiveEntry = AsyncIterable<Uint8Array> & { header: Header };
 
-async function unpackEntry(target: TargetDirectory, entry: ArchiveEntry, options: UnpackOptions): Promise<void> {
+async function unpackEntry(
+  target: TargetDirectory,
+  entry: ArchiveEntry,
+  options: UnpackOptions,
+): Promise<void> {
   const { header } = entry;
   const { report } = options;
   const parts = safeParts(header.name);
@@ -56,7 +63,12 @@ async function unpackEntry(target: TargetDirectory, entry: ArchiveEntry, options
   }
 }
 
-async function unpackSymlink(target: TargetDirectory, parts: readonly string[], linkTarget: string, report: CopyReport): Promise<void> {
+async function unpackSymlink(
+  target: TargetDirectory,
+  parts: readonly string[],
+  linkTarget: string,
+  report: CopyReport,
+): Promise<void> {
   if (!staysInside(linkTarget, parts.length - 1)) {
     report.refuse(parts.join("/"), `it is a link that leads out of the target, to ${linkTarget}`);
     return;
@@ -65,14 +77,21 @@ async function unpackSymlink(target: TargetDirectory, parts: readonly string[], 
   report.summary.symlinkCount += 1;
 }
 
-async function* counted(content: AsyncIterable<Uint8Array>, options: UnpackOptions): AsyncGenerator<Uint8Array> {
+async function* counted(
+  content: AsyncIterable<Uint8Array>,
+  options: UnpackOptions,
+): AsyncGenerator<Uint8Array> {
   for await (const data of content) {
     options.report.bytes(data.byteLength);
-    if (options.report.summary.byteCount > options.byteCountMax) throw tooMuch(`more than ${options.byteCountMax} bytes`);
+    if (options.report.summary.byteCount > options.byteCountMax)
+      throw tooMuch(`more than ${options.byteCountMax} bytes`);
     yield data;
   }
 }
 
 function tooMuch(what: string): BelljarError {
-  return new BelljarError("BODY_TOO_LARGE", `the sandbox sends ${what}; raise --max-size if that is what you want`);
+  return new BelljarError(
+    "BODY_TOO_LARGE",
+    `the sandbox sends ${what}; raise --max-size if that is what you want`,
+  );
 }

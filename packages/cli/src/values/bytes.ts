@@ -14,7 +14,8 @@ const SIZE = /^([0-9]{1,16}(?:\.[0-9]{1,6})?)([kmgt]?)(?:i?b)?$/i;
 export function parseBytes(text: string): number {
   const match = SIZE.exec(text);
   const factor = UNITS.get(match?.[2]?.toLowerCase() ?? "");
-  const bytes = match === null || factor === undefined ? Number.NaN : Math.round(Number(match[1]) * factor);
+  const bytes =
+    match === null || factor === undefined ? Number.NaN : Math.round(Number(match[1]) * factor);
   if (!Number.isSafeInteger(bytes)) {
     throw new UsageError(`"${text}" is not a size`, "Write it as 512m, 1.5g or a number of bytes.");
   }

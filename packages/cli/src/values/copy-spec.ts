@@ -20,10 +20,16 @@ export function parseCopySpec(text: string): CopySpec {
   const sandbox = text.slice(0, at);
   const path = text.slice(at + 1);
   if (!SANDBOX.test(sandbox)) {
-    throw new UsageError(`"${sandbox}" is not a sandbox`, `Write a local path with a colon as ./${text}`);
+    throw new UsageError(
+      `"${sandbox}" is not a sandbox`,
+      `Write a local path with a colon as ./${text}`,
+    );
   }
   if (!path.startsWith("/")) {
-    throw new UsageError(`"${path}" is not absolute`, `A sandbox's path starts with a slash: ${sandbox}:/home/user/…`);
+    throw new UsageError(
+      `"${path}" is not absolute`,
+      `A sandbox's path starts with a slash: ${sandbox}:/home/user/…`,
+    );
   }
   return { kind: "sandbox", sandbox, path };
 }

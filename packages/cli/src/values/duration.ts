@@ -13,10 +13,14 @@ const WHOLE = /^(?:[0-9]{1,12}(?:\.[0-9]{1,3})?(?:ms|s|m|h|d)){1,5}$/;
 /** Milliseconds in `35m`, `1h30m`, `500ms`. A bare number is refused: its unit would be a guess. */
 export function parseDuration(text: string): number {
   if (!WHOLE.test(text)) {
-    throw new UsageError(`"${text}" is not a duration`, "Write it with its unit: 30s, 35m, 1h30m, 2d.");
+    throw new UsageError(
+      `"${text}" is not a duration`,
+      "Write it with its unit: 30s, 35m, 1h30m, 2d.",
+    );
   }
   let totalMs = 0;
-  for (const [, amount, unit] of text.matchAll(PART)) totalMs += Number(amount) * (UNIT_MS.get(unit ?? "") ?? 0);
+  for (const [, amount, unit] of text.matchAll(PART))
+    totalMs += Number(amount) * (UNIT_MS.get(unit ?? "") ?? 0);
   const rounded = Math.round(totalMs);
   if (!Number.isSafeInteger(rounded)) throw new UsageError(`"${text}" is too long a duration`);
   return rounded;

@@ -6,7 +6,8 @@ const INTEGER = /^[0-9]{1,15}$/;
 /** A TCP port, 1 to 65535. */
 export function parsePort(text: string): number {
   const port = INTEGER.test(text) ? Number(text) : Number.NaN;
-  if (!(port >= 1 && port <= PORT_MAX)) throw new UsageError(`"${text}" is not a port`, "Ports are 1 to 65535.");
+  if (!(port >= 1 && port <= PORT_MAX))
+    throw new UsageError(`"${text}" is not a port`, "Ports are 1 to 65535.");
   return port;
 }
 
@@ -19,7 +20,8 @@ export function parseCount(text: string): number {
 /** A number of CPUs; fractions are fine. */
 export function parseCpus(text: string): number {
   const cpus = /^[0-9]{1,4}(\.[0-9]{1,3})?$/.test(text) ? Number(text) : Number.NaN;
-  if (!(cpus > 0)) throw new UsageError(`"${text}" is not a number of CPUs`, "Write it as 2 or 0.5.");
+  if (!(cpus > 0))
+    throw new UsageError(`"${text}" is not a number of CPUs`, "Write it as 2 or 0.5.");
   return cpus;
 }
 
@@ -32,8 +34,14 @@ export interface PortWish {
 export function parsePortWish(text: string): PortWish {
   const [port = "", visibility, ...more] = text.split(":");
   if (visibility === undefined) return { port: parsePort(port) };
-  if (more.length > 0 || (visibility !== "private" && visibility !== "link" && visibility !== "public")) {
-    throw new UsageError(`"${text}" is not PORT[:VISIBILITY]`, "Visibilities are private, link and public.");
+  if (
+    more.length > 0 ||
+    (visibility !== "private" && visibility !== "link" && visibility !== "public")
+  ) {
+    throw new UsageError(
+      `"${text}" is not PORT[:VISIBILITY]`,
+      "Visibilities are private, link and public.",
+    );
   }
   return { port: parsePort(port), visibility };
 }

@@ -13,7 +13,10 @@ export function parsePair(text: string): [string, string] {
 export function parseEnv(text: string): [string, string] {
   const [name, value] = parsePair(text);
   if (!VARIABLE.test(name)) {
-    throw new UsageError(`"${name}" is not a variable's name`, "Use letters, digits and _, not starting with a digit.");
+    throw new UsageError(
+      `"${name}" is not a variable's name`,
+      "Use letters, digits and _, not starting with a digit.",
+    );
   }
   return [name, value];
 }
