@@ -58,17 +58,24 @@ export class AccessControl {
     if (session === undefined) return undefined;
     const known = this.#remembered.get(session);
     if (known !== undefined && known.expiresAtMs > this.#options.now()) {
-      return mayEnter(known, target, record) ? { kind: "grant", token: session, grant: known } : undefined;
+      return mayEnter(known, target, record)
+        ? { kind: "grant", token: session, grant: known }
+        : undefined;
     }
     return this.#byGrant(session, target, record);
   }
 
   /** Judges again what was allowed before: visibility, state or grants may have changed. */
-  async stillHolds(access: Access, target: Target, record: PreviewRecord | undefined): Promise<boolean> {
+  async stillHolds(
+    access: Access,
+    target: Target,
+    record: PreviewRecord | undefined,
+  ): Promise<boolean> {
     if (record === undefined) return false;
     if (access.kind === "public") return record.visibility === "public";
     if (record.visibility === "public") return true;
-    if (access.kind === "api-token") return await this.#options.tokens.mayPreview(access.token, target.id);
+    if (access.kind === "api-token")
+      return await this.#options.tokens.mayPreview(access.token, target.id);
     const grant = await this.#options.grants.resolve(access.token);
     return grant !== undefined && mayEnter(grant, target, record);
   }
@@ -81,7 +88,11 @@ export class AccessControl {
     }
   }
 
-  async #byGrant(token: string, target: Target, record: PreviewRecord | undefined): Promise<Access | undefined> {
+  async #byGrant(
+    token: string,
+    target: Target,
+    record: PreviewRecord | undefined,
+  ): Promise<Access | undefined> {
     const forgottenCount = this.#forgottenCount;
     const grant = await this.#options.grants.resolve(token);
     if (grant === undefined || !mayEnter(grant, target, record)) return undefined;
@@ -114,7 +125,8 @@ export class AccessControl {
 }
 
 function mayEnter(grant: Grant, target: Target, record: PreviewRecord | undefined): boolean {
-  if (record === undefined || !matches(grant, { sandboxId: target.id, port: target.port })) return false;
+  if (record === undefined || !matches(grant, { sandboxId: target.id, port: target.port }))
+    return false;
   return grant.isOwner || record.visibility !== "private";
 }
 

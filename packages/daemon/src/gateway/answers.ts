@@ -24,8 +24,10 @@ export function answerText(
   let lines = `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? "Unknown"}\r\n`;
   if (answer.body !== "") lines += `Content-Type: ${answer.contentType}\r\n`;
   if (answer.status !== 204) lines += `Content-Length: ${body.length}\r\n`;
-  lines += "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
-  for (const [name, value] of Object.entries(answer.headers ?? {})) lines += `${name}: ${value}\r\n`;
+  lines +=
+    "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
+  for (const [name, value] of Object.entries(answer.headers ?? {}))
+    lines += `${name}: ${value}\r\n`;
   if (!facts.keepAlive) lines += "Connection: close\r\n";
   else if (facts.minor === 0) lines += "Connection: keep-alive\r\n";
   return facts.method === "HEAD" ? `${lines}\r\n` : `${lines}\r\n${body.toString("latin1")}`;
@@ -64,7 +66,9 @@ export function pageAnswer(
 function reasonHeaders(error: BelljarError): Record<string, string> {
   const cause = error.details?.["reason"];
   const reason = { "X-Belljar-Reason": typeof cause === "string" ? cause : error.code };
-  return error.retryable && error.status >= 500 ? { ...reason, "Retry-After": String(RETRY_AFTER_S) } : reason;
+  return error.retryable && error.status >= 500
+    ? { ...reason, "Retry-After": String(RETRY_AFTER_S) }
+    : reason;
 }
 
 /** Whether a person looks at the answer in a browser. */

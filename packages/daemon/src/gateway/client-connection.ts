@@ -4,7 +4,13 @@ import { answerText, jsonRefusal } from "./answers.ts";
 import { type ClientFacts, ClientRequest } from "./client-request.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { Expirable, Sweeper } from "./sweeper.ts";
-import { findHeadEnd, isToken, malformed, parseRequestHead, type RequestHead } from "./wire/index.ts";
+import {
+  findHeadEnd,
+  isToken,
+  malformed,
+  parseRequestHead,
+  type RequestHead,
+} from "./wire/index.ts";
 
 /** `ms` and bytes that a closing connection still reads, so that the client sees the answer before a reset. */
 const LINGER_MS = 2_000;
@@ -133,7 +139,10 @@ export class ClientConnection implements Expirable {
     switch (this.#waiting) {
       case "head":
         if (this.#pending === undefined) this.destroy();
-        else this.#refuse(new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's head took too long"));
+        else
+          this.#refuse(
+            new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's head took too long"),
+          );
         break;
       case "idle":
         this.#linger();
@@ -144,12 +153,16 @@ export class ClientConnection implements Expirable {
           this.#wait("body", this.#hooks.limits.bodyProgressWindowMs);
         } else {
           this.#wait("nothing", NEVER);
-          request?.user?.onFailure(new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's body stopped coming"));
+          request?.user?.onFailure(
+            new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's body stopped coming"),
+          );
         }
         break;
       case "response":
         this.#wait("nothing", NEVER);
-        request?.user?.onFailure(new BelljarError("PREVIEW_TIMEOUT", "the app did not begin to answer in time"));
+        request?.user?.onFailure(
+          new BelljarError("PREVIEW_TIMEOUT", "the app did not begin to answer in time"),
+        );
         break;
       case "stall":
       case "linger":
@@ -171,7 +184,8 @@ export class ClientConnection implements Expirable {
       if (this.#lingerBytes > LINGER_BYTES_MAX) this.destroy();
       return;
     }
-    if (this.#phase === HEAD && this.#waiting === "idle") this.#wait("head", this.#hooks.limits.headTimeoutMs);
+    if (this.#phase === HEAD && this.#waiting === "idle")
+      this.#wait("head", this.#hooks.limits.headTimeoutMs);
     this.#pending = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
     this.#process();
   }
@@ -190,7 +204,11 @@ export class ClientConnection implements Expirable {
   #settleFlow(): void {
     const request = this.#request;
     const isBodyHeldBack = request !== undefined && !request.isBodyWanted && !request.isBodyDone;
-    const mustWait = this.#phase === TUNNEL ? isTunnelHeldBack(request) : this.#phase === BUSY && (this.#pending !== undefined || (isBodyHeldBack && this.#isPaused));
+    const mustWait =
+      this.#phase === TUNNEL
+        ? isTunnelHeldBack(request)
+        : this.#phase === BUSY &&
+          (this.#pending !== undefined || (isBodyHeldBack && this.#isPaused));
     if (mustWait === this.#isPaused) return;
     this.#isPaused = mustWait;
     if (mustWait) this.socket.pause();

@@ -1,15 +1,27 @@
 import { BelljarError } from "@belljar/protocol";
 import type { ClientRequest, ClientUser } from "./client-request.ts";
-import { type ClientFraming, type ForwardFacts, interimHeadText, requestHeadText, responseHeadText } from "./headers.ts";
+import {
+  type ClientFraming,
+  type ForwardFacts,
+  interimHeadText,
+  requestHeadText,
+  responseHeadText,
+} from "./headers.ts";
 import { HOST_CHECK_BYTES_MAX, isHostRefusal } from "./host-check.ts";
 import { acceptsHandshake, Tunnel } from "./tunnel.ts";
 import type { Upstream, UpstreamUser } from "./upstream.ts";
-import { badResponse, type BodyDecoder, createBodyDecoder, findHeadEnd, parseResponseHead, type ResponseHead } from "./wire/index.ts";
+import {
+  badResponse,
+  type BodyDecoder,
+  createBodyDecoder,
+  findHeadEnd,
+  parseResponseHead,
+  type ResponseHead,
+} from "./wire/index.ts";
+import { writeParts } from "./write-parts.ts";
 
 /** Interim (1xx) answers that an app may send before the real one. */
 const INTERIM_COUNT_MAX = 16;
-/** Bytes up to which head and body are copied into one write. */
-const JOIN_BYTES_MAX = 16 * 1024;
 
 /** Whoever started an exchange. */
 export interface ExchangeOwner {
@@ -50,7 +62,12 @@ export class Exchange implements ClientUser, UpstreamUser {
   #isOver = false;
   #isUpstreamPaused = false;
 
-  constructor(request: ClientRequest, upstream: Upstream, facts: ForwardFacts, owner: ExchangeOwner) {
+  constructor(
+    request: ClientRequest,
+    upstream: Upstream,
+    facts: ForwardFacts,
+    owner: ExchangeOwner,
+  ) {
     this.#request = request;
     this.#upstream = upstream;
     this.#facts = facts;
@@ -70,7 +87,10 @@ export class Exchange implements ClientUser, UpstreamUser {
     if (this.#isOver) return;
     const { stream } = this.#upstream;
     const isChunked = this.#request.head.framing.kind === "chunked";
-    const isFlowing = parts.length === 0 && !isChunked ? true : writeParts(stream, "", parts, { isChunked, isDone });
+    const isFlowing =
+      parts.length === 0 && !isChunked
+        ? true
+        : writeParts(stream, "", parts, { isChunked, isDone });
     this.#owner.onTraffic();
     if (isDone && this.#response === undefined) this.#request.connection.awaitResponse();
     if (!isFlowing && !isDone) this.#request.wantBody(false);
@@ -97,13 +117,15 @@ export class Exchange implements ClientUser, UpstreamUser {
   onFailure(error: BelljarError): void {
     if (this.#isOver) return;
     this.#over(false);
-    if (this.#request.hasAnswerBegun && this.#framing === "until-close") this.#request.connection.reset();
+    if (this.#request.hasAnswerBegun && this.#framing === "until-close")
+      this.#request.connection.reset();
     else this.#request.refuse(error);
   }
 
   onUpstreamData(chunk: Buffer): void {
     if (this.#isOver) return;
-    const bytes = this.#partialHead === undefined ? chunk : Buffer.concat([this.#partialHead, chunk]);
+    const bytes =
+      this.#partialHead === undefined ? chunk : Buffer.concat([this.#partialHead, chunk]);
     this.#partialHead = undefined;
     try {
       this.#read(bytes);
@@ -122,7 +144,10 @@ export class Exchange implements ClientUser, UpstreamUser {
         this.#partialHead = at === 0 ? bytes : bytes.subarray(at);
         return;
       }
-      const head = parseResponseHead(bytes.toString("latin1", at, end - 2), this.#request.head.method);
+      const head = parseResponseHead(
+        bytes.toString("latin1", at, end - 2),
+        this.#request.head.method,
+      );
       at = end;
       if (head.status === 101) {
         this.#upgrade(head, bytes.subarray(at));
@@ -138,11 +163,17 @@ export class Exchange implements ClientUser, UpstreamUser {
   #interim(head: ResponseHead): void {
     this.#interimCount += 1;
     if (this.#interimCount > INTERIM_COUNT_MAX) {
-      throw new BelljarError("PREVIEW_BAD_RESPONSE", `the app sent more than ${INTERIM_COUNT_MAX} interim answers`);
+      throw new BelljarError(
+        "PREVIEW_BAD_RESPONSE",
+        `the app sent more than ${INTERIM_COUNT_MAX} interim answers`,
+      );
     }
     const { minor, expectsContinue } = this.#request.head;
     if (minor === 0 || (head.status === 100 && !expectsContinue)) return;
-    this.#request.connection.socket.write(interimHeadText(head, this.#request.head, this.#facts), "latin1");
+    this.#request.connection.socket.write(
+      interimHeadText(head, this.#request.head, this.#facts),
+      "latin1",
+    );
   }
 
   #begin(head: ResponseHead): void {
@@ -169,7 +200,8 @@ export class Exchange implements ClientUser, UpstreamUser {
     const parts: Buffer[] = this.#suspect ?? [];
     const end = decoder.push(bytes, from, parts);
     if (end < bytes.length) this.#isDirty = true;
-    if (this.#suspect !== undefined && this.#isHeldForHostCheck(this.#suspect, decoder.isDone)) return;
+    if (this.#suspect !== undefined && this.#isHeldForHostCheck(this.#suspect, decoder.isDone))
+      return;
     this.#send(parts, decoder.isDone);
     if (decoder.isDone) this.#complete();
     else this.#owner.onTraffic();
@@ -194,7 +226,10 @@ export class Exchange implements ClientUser, UpstreamUser {
     const isChunked = this.#framing === "chunked";
     if (parts.length === 0 && prefix === "" && !(isChunked && isDone)) return;
     this.#request.hasAnswerBegun = true;
-    const isFlowing = writeParts(this.#request.connection.socket, prefix, parts, { isChunked, isDone });
+    const isFlowing = writeParts(this.#request.connection.socket, prefix, parts, {
+      isChunked,
+      isDone,
+    });
     if (isFlowing || isDone) return;
     this.#request.connection.noteStalled();
     this.#isUpstreamPaused = true;
@@ -203,7 +238,8 @@ export class Exchange implements ClientUser, UpstreamUser {
 
   #complete(): void {
     const { keepAlive = false, framing } = this.#response ?? {};
-    const isClean = keepAlive && framing?.kind !== "close" && !this.#isDirty && this.#request.isBodyDone;
+    const isClean =
+      keepAlive && framing?.kind !== "close" && !this.#isDirty && this.#request.isBodyDone;
     this.#over(isClean);
     this.#request.finish(this.#keepAlive);
   }
@@ -211,7 +247,10 @@ export class Exchange implements ClientUser, UpstreamUser {
   #upgrade(head: ResponseHead, rest: Buffer): void {
     const request = this.#request;
     if (!request.head.isWebSocketUpgrade || !acceptsHandshake(request.head, head)) {
-      throw new BelljarError("PREVIEW_BAD_RESPONSE", "the app switched protocols without being asked to, or wrongly");
+      throw new BelljarError(
+        "PREVIEW_BAD_RESPONSE",
+        "the app switched protocols without being asked to, or wrongly",
+      );
     }
     this.#isOver = true;
     request.write(interimHeadText(head, request.head, this.#facts));
@@ -238,14 +277,20 @@ export class Exchange implements ClientUser, UpstreamUser {
   #lost(): void {
     const request = this.#request;
     const { method, framing } = request.head;
-    const isUntouched = this.#partialHead === undefined && this.#response === undefined && this.#interimCount === 0;
+    const isUntouched =
+      this.#partialHead === undefined && this.#response === undefined && this.#interimCount === 0;
     if (this.#upstream.isReused && isUntouched && isReplayable(method, framing.kind)) {
       this.#isOver = true;
       this.#upstream.destroy();
       if (this.#owner.onStale(request)) return;
       this.#isOver = false;
     }
-    this.onFailure(new BelljarError("PREVIEW_APP_CLOSED", "the app closed the connection in the middle of its answer"));
+    this.onFailure(
+      new BelljarError(
+        "PREVIEW_APP_CLOSED",
+        "the app closed the connection in the middle of its answer",
+      ),
+    );
   }
 
   #over(isClean: boolean): void {
@@ -277,47 +322,7 @@ function clientFraming(head: ResponseHead, minor: 0 | 1): ClientFraming {
 /** `Keep-Alive: timeout=5` as `ms`, a little less so that the app never closes first. */
 function keepMsOf(response: ResponseHead | undefined): number | undefined {
   const field = response?.fields.find(({ name }) => name === "keep-alive");
-  const seconds = field === undefined ? null : /(?:^|[\s,;])timeout=([0-9]{1,6})/i.exec(field.value);
+  const seconds =
+    field === undefined ? null : /(?:^|[\s,;])timeout=([0-9]{1,6})/i.exec(field.value);
   return seconds === null ? undefined : Math.max(0, Number(seconds[1]) * 1_000 - 500);
-}
-
-/** Writes a prefix and stretches of body in as few system calls as possible; false asks to wait for `drain`. */
-function writeParts(
-  stream: NodeJS.WritableStream & { cork(): void; uncork(): void },
-  prefix: string,
-  parts: readonly Buffer[],
-  how: { isChunked: boolean; isDone: boolean },
-): boolean {
-  let size = 0;
-  for (const part of parts) size += part.length;
-  let before = prefix;
-  let after = "";
-  if (how.isChunked) {
-    if (size > 0) {
-      before += `${size.toString(16)}\r\n`;
-      after = "\r\n";
-    }
-    if (how.isDone) after += "0\r\n\r\n";
-  }
-  if (size === 0) return before === "" && after === "" ? true : stream.write(before + after, "latin1");
-  if (parts.length === 1 && parts[0] !== undefined && before === "" && after === "") return stream.write(parts[0]);
-  const total = before.length + size + after.length;
-  if (total <= JOIN_BYTES_MAX) return stream.write(join(before, parts, after, total));
-  stream.cork();
-  let isFlowing = before === "" ? true : stream.write(before, "latin1");
-  for (const part of parts) isFlowing = stream.write(part);
-  if (after !== "") isFlowing = stream.write(after, "latin1");
-  stream.uncork();
-  return isFlowing;
-}
-
-function join(before: string, parts: readonly Buffer[], after: string, total: number): Buffer {
-  const joined = Buffer.allocUnsafe(total);
-  let at = joined.write(before, 0, "latin1");
-  for (const part of parts) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  joined.write(after, at, "latin1");
-  return joined;
 }

@@ -86,7 +86,10 @@ export class Front implements ConnectionHooks {
   }
 
   /** Stops listening, lets requests in flight end for `graceMs`, then closes what is left. */
-  async close(graceMs: number, after: (delayMs: number, run: () => void) => Disposable): Promise<void> {
+  async close(
+    graceMs: number,
+    after: (delayMs: number, run: () => void) => Disposable,
+  ): Promise<void> {
     this.isDraining = true;
     const { promise, resolve } = Promise.withResolvers<undefined>();
     if (this.#server.listening) this.#server.close();
@@ -103,7 +106,8 @@ export class Front implements ConnectionHooks {
   #accept(socket: Socket): void {
     const address = plainAddress(socket.remoteAddress ?? "");
     const held = this.#perAddress.get(address) ?? 0;
-    const isCrowded = held >= this.limits.connectionsPerAddressMax && !this.#options.proxies.isTrusted(address);
+    const isCrowded =
+      held >= this.limits.connectionsPerAddressMax && !this.#options.proxies.isTrusted(address);
     if (address === "" || isCrowded || this.#connections.size >= this.limits.connectionCountMax) {
       turnAway(socket);
       return;
@@ -116,11 +120,18 @@ export class Front implements ConnectionHooks {
 function turnAway(socket: Socket): void {
   const error = new BelljarError("HTTP_CONNECTION_LIMIT", "too many connections are open");
   socket.on("error", () => undefined);
-  socket.end(answerText(jsonRefusal(error), { method: "GET", minor: 1, keepAlive: false }), "latin1", () =>
-    socket.destroy(),
+  socket.end(
+    answerText(jsonRefusal(error), { method: "GET", minor: 1, keepAlive: false }),
+    "latin1",
+    () => socket.destroy(),
   );
 }
 
 function portTaken(error: Error, host: string, port: number): BelljarError {
-  return new BelljarError("PORT_TAKEN", `cannot listen on ${host}:${port}: ${error.message}`, { host, port }, { cause: error });
+  return new BelljarError(
+    "PORT_TAKEN",
+    `cannot listen on ${host}:${port}: ${error.message}`,
+    { host, port },
+    { cause: error },
+  );
 }

@@ -12,7 +12,28 @@ const SEEDS = [
   "POST /c HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=y\r\nabc\r\n0\r\nT: u\r\n\r\n",
   "GET http://HOST/abs HTTP/1.1\r\nConnection: keep-alive, x\r\nX: 1\r\nHost: HOST\r\n\r\n",
 ];
-const BYTES = ["\r", "\n", "\r\n", " ", "\t", ":", "\0", ";", ",", "0", "1", "a", "\x0b", "\x7f", "\xff", "chunked", "Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n", "Host: x\r\n", "GET / HTTP/1.1\r\n"];
+const BYTES = [
+  "\r",
+  "\n",
+  "\r\n",
+  " ",
+  "\t",
+  ":",
+  "\0",
+  ";",
+  ",",
+  "0",
+  "1",
+  "a",
+  "\x0b",
+  "\x7f",
+  "\xff",
+  "chunked",
+  "Content-Length: 4\r\n",
+  "Transfer-Encoding: chunked\r\n",
+  "Host: x\r\n",
+  "GET / HTTP/1.1\r\n",
+];
 
 /** What node:http refuses for other reasons than framing: methods it does not know, and connections we cut. */
 const HARMLESS = new Set(["ECONNRESET", "HPE_INVALID_EOF_STATE", "HPE_INVALID_METHOD"]);
@@ -27,61 +48,67 @@ const mutation = fc.record({
  * What we let through, a strict second parser (node:http, behind us) must read as the same number of
  * requests with the same targets and bodies as we forwarded: otherwise one of them is smuggled.
  */
-test("no mutation of a request is read differently by the app than by the gateway", { timeout: 120_000 }, async () => {
-  const seen: { url: string; body: string }[] = [];
-  const clientErrors: string[] = [];
-  const app = createServer((request: IncomingMessage, response) => {
-    let body = "";
-    request.setEncoding("latin1");
-    request.on("data", (part: string) => {
-      body += part;
+test(
+  "no mutation of a request is read differently by the app than by the gateway",
+  { timeout: 120_000 },
+  async () => {
+    const seen: { url: string; body: string }[] = [];
+    const clientErrors: string[] = [];
+    const app = createServer((request: IncomingMessage, response) => {
+      let body = "";
+      request.setEncoding("latin1");
+      request.on("data", (part: string) => {
+        body += part;
+      });
+      request.on("end", () => {
+        seen.push({ url: request.url ?? "", body });
+        response.end("ok");
+      });
     });
-    request.on("end", () => {
-      seen.push({ url: request.url ?? "", body });
-      response.end("ok");
+    app.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+      if (!HARMLESS.has(error.code ?? "")) clientErrors.push(error.code ?? "");
+      socket.destroy();
     });
-  });
-  app.on("clientError", (error: NodeJS.ErrnoException, socket) => {
-    if (!HARMLESS.has(error.code ?? "")) clientErrors.push(error.code ?? "");
-    socket.destroy();
-  });
-  const appPort = await listening(app);
-  await using world = await createWorld();
-  world.ports.set(3000, appPort);
-  await fc.assert(
-    fc.asyncProperty(
-      fc.constantFrom(...SEEDS),
-      fc.array(mutation, { maxLength: 3 }),
-      fc.array(fc.nat({ max: 150 }), { maxLength: 4 }),
-      async (seed, mutations, cuts) => {
-        let bytes = seed.replaceAll("HOST", world.host());
-        for (const { at, remove, insert } of mutations) {
-          const place = at % bytes.length;
-          bytes = bytes.slice(0, place) + insert + bytes.slice(place + remove);
-        }
-        seen.length = 0;
-        clientErrors.length = 0;
-        using client = await RawClient.to(world.port);
-        let from = 0;
-        for (const cut of cuts.map((cut) => cut % bytes.length).toSorted((a, b) => a - b)) {
-          client.send(bytes.slice(from, cut));
-          from = cut;
-          await new Promise(setImmediate);
-        }
-        // A last request that is certainly whole tells where the gateway thinks the first one ended.
-        client.send(`${bytes.slice(from)}GET /last HTTP/1.1\r\nHost: ${world.host()}\r\nConnection: close\r\n\r\n`);
-        const text = await untilSettled(client);
-        const answered = (text.match(/HTTP\/1\.1 200 /g) ?? []).length;
-        expect(clientErrors).toEqual([]);
-        expect(seen.length).toBe(answered);
-        expect(seen.filter(({ url }) => url.includes(" ") || !/^[/*]/.test(url))).toEqual([]);
-      },
-    ),
-    { numRuns: RUN_COUNT, endOnFailure: true },
-  );
-  app.closeAllConnections();
-  app.close();
-});
+    const appPort = await listening(app);
+    await using world = await createWorld();
+    world.ports.set(3000, appPort);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...SEEDS),
+        fc.array(mutation, { maxLength: 3 }),
+        fc.array(fc.nat({ max: 150 }), { maxLength: 4 }),
+        async (seed, mutations, cuts) => {
+          let bytes = seed.replaceAll("HOST", world.host());
+          for (const { at, remove, insert } of mutations) {
+            const place = at % bytes.length;
+            bytes = bytes.slice(0, place) + insert + bytes.slice(place + remove);
+          }
+          seen.length = 0;
+          clientErrors.length = 0;
+          using client = await RawClient.to(world.port);
+          let from = 0;
+          for (const cut of cuts.map((cut) => cut % bytes.length).toSorted((a, b) => a - b)) {
+            client.send(bytes.slice(from, cut));
+            from = cut;
+            await new Promise(setImmediate);
+          }
+          // A last request that is certainly whole tells where the gateway thinks the first one ended.
+          client.send(
+            `${bytes.slice(from)}GET /last HTTP/1.1\r\nHost: ${world.host()}\r\nConnection: close\r\n\r\n`,
+          );
+          const text = await untilSettled(client);
+          const answered = (text.match(/HTTP\/1\.1 200 /g) ?? []).length;
+          expect(clientErrors).toEqual([]);
+          expect(seen.length).toBe(answered);
+          expect(seen.filter(({ url }) => url.includes(" ") || !/^[/*]/.test(url))).toEqual([]);
+        },
+      ),
+      { numRuns: RUN_COUNT, endOnFailure: true },
+    );
+    app.closeAllConnections();
+    app.close();
+  },
+);
 
 /** Until the gateway closes, or has nothing more to say because it waits for more bytes of a body or a head. */
 async function untilSettled(client: RawClient): Promise<string> {

@@ -54,21 +54,36 @@ export class Grants {
   }
 
   /** A link for whoever holds it, until it expires or is revoked. */
-  async createLink(target: { sandboxId: SandboxId; port: number; lifeMs: number }): Promise<IssuedGrant> {
+  async createLink(target: {
+    sandboxId: SandboxId;
+    port: number;
+    lifeMs: number;
+  }): Promise<IssuedGrant> {
     const lifeMs = Math.min(target.lifeMs, LINK_LIFE_MS_MAX);
-    return await this.#issue({ ...target, kind: "link", parentId: null, expiresAtMs: this.#clock.now() + lifeMs });
+    return await this.#issue({
+      ...target,
+      kind: "link",
+      parentId: null,
+      expiresAtMs: this.#clock.now() + lifeMs,
+    });
   }
 
   /** A code that becomes a session of the owner, once, within a minute. */
   async createCode(target: { sandboxId: SandboxId; port: number }): Promise<IssuedGrant> {
-    return await this.#issue({ ...target, kind: "code", parentId: null, expiresAtMs: this.#clock.now() + CODE_LIFE_MS });
+    return await this.#issue({
+      ...target,
+      kind: "code",
+      parentId: null,
+      expiresAtMs: this.#clock.now() + CODE_LIFE_MS,
+    });
   }
 
   /** Revokes a grant and every session made from it. @throws PREVIEW_GRANT_INVALID if the sandbox has none such */
   async revoke(sandboxId: SandboxId, grantId: string): Promise<void> {
     const rows = await this.#store.list(sandboxId);
     const hit = rows.filter(({ id, parentId }) => id === grantId || parentId === grantId);
-    if (hit.length === 0) throw new BelljarError("PREVIEW_GRANT_INVALID", `no link ${grantId}`, { id: grantId });
+    if (hit.length === 0)
+      throw new BelljarError("PREVIEW_GRANT_INVALID", `no link ${grantId}`, { id: grantId });
     // The sessions last: a session made between the two calls still fails, because its parent is revoked.
     for (const row of hit) await this.#store.revoke(row.id);
     this.#onRevoked(sandboxId);
@@ -81,9 +96,13 @@ export class Grants {
   }
 
   /** Exchanges a code or a link for a session on one port. @throws PREVIEW_GRANT_INVALID, the same for every reason */
-  async enter(token: string, target: { sandboxId: SandboxId; port: number }): Promise<IssuedGrant & { isOwner: boolean }> {
+  async enter(
+    token: string,
+    target: { sandboxId: SandboxId; port: number },
+  ): Promise<IssuedGrant & { isOwner: boolean }> {
     const row = await this.#find(token);
-    const fits = row !== undefined && row.kind !== "session" && matches(row, target) && this.#isAlive(row);
+    const fits =
+      row !== undefined && row.kind !== "session" && matches(row, target) && this.#isAlive(row);
     if (!fits) throw invalid();
     const isOwner = row.kind === "code";
     if (isOwner && !(await this.#store.consume(row.id))) throw invalid();
@@ -147,11 +166,16 @@ export function matches(
   grant: { sandboxId: SandboxId; port: number | null },
   target: { sandboxId: SandboxId; port: number },
 ): boolean {
-  return grant.sandboxId === target.sandboxId && (grant.port === null || grant.port === target.port);
+  return (
+    grant.sandboxId === target.sandboxId && (grant.port === null || grant.port === target.port)
+  );
 }
 
 function invalid(): BelljarError {
-  return new BelljarError("PREVIEW_GRANT_INVALID", "the code or link is used, expired, revoked or for another preview");
+  return new BelljarError(
+    "PREVIEW_GRANT_INVALID",
+    "the code or link is used, expired, revoked or for another preview",
+  );
 }
 
 function hashOf(token: string): string {

@@ -37,7 +37,8 @@ const HOP_BY_HOP = [
 ];
 
 /** Names that say who the client is; only we may say that, whatever the spelling (`_` and `.` fold to `-` in many servers). */
-const IDENTITY = /^(x-belljar-|x-forwarded-|x-auth-request-|forwarded$|x-real-ip$|remote-user$|x-remote-user$)/;
+const IDENTITY =
+  /^(x-belljar-|x-forwarded-|x-auth-request-|forwarded$|x-real-ip$|remote-user$|x-remote-user$)/;
 const PROXY_CREDENTIALS = new Set(["proxy-authorization", "proxy-authentication-info"]);
 
 const REQUEST_ACTIONS = new Map<string, Action>([
@@ -60,7 +61,11 @@ const REMEMBERED_NAMES_MAX = 2_048;
 const requestNames = new Map<string, Action>();
 const responseNames = new Map<string, Action>();
 
-function actionOf(name: string, known: ReadonlyMap<string, Action>, remembered: Map<string, Action>): Action {
+function actionOf(
+  name: string,
+  known: ReadonlyMap<string, Action>,
+  remembered: Map<string, Action>,
+): Action {
   const cached = remembered.get(name);
   if (cached !== undefined) return cached;
   const folded = name.replaceAll(/[_.]/g, "-");
@@ -92,8 +97,12 @@ export function requestHeadText(head: RequestHead, facts: ForwardFacts): string 
   let runFrom = -1;
   let runTo = -1;
   for (const field of fields) {
-    const action = extra?.has(field.name) ? DROP : actionOf(field.name, REQUEST_ACTIONS, requestNames);
-    const isKept = action === KEEP || (action !== DROP && rewrittenRequestValue(action, field.value, head, facts) === field.value);
+    const action = extra?.has(field.name)
+      ? DROP
+      : actionOf(field.name, REQUEST_ACTIONS, requestNames);
+    const isKept =
+      action === KEEP ||
+      (action !== DROP && rewrittenRequestValue(action, field.value, head, facts) === field.value);
     if (isKept) {
       if (runFrom === -1) runFrom = field.from;
       runTo = field.to;
@@ -101,7 +110,8 @@ export function requestHeadText(head: RequestHead, facts: ForwardFacts): string 
     }
     if (runFrom !== -1) kept += text.slice(runFrom, runTo);
     runFrom = -1;
-    const value = action === DROP ? undefined : rewrittenRequestValue(action, field.value, head, facts);
+    const value =
+      action === DROP ? undefined : rewrittenRequestValue(action, field.value, head, facts);
     if (value !== undefined) kept += `${field.name}: ${value}\r\n`;
   }
   if (runFrom !== -1) kept += text.slice(runFrom, runTo);
@@ -132,7 +142,9 @@ function rewrittenRequestValue(
       return /^bearer\s+bj[a-z]*_/i.test(value) ? undefined : value;
     case ORIGIN:
       if (facts.localHost === undefined) return value;
-      return value.toLowerCase() === `${facts.protocol}://${head.authority.text}` ? `http://${facts.localHost}` : value;
+      return value.toLowerCase() === `${facts.protocol}://${head.authority.text}`
+        ? `http://${facts.localHost}`
+        : value;
     default:
       return value;
   }
@@ -158,8 +170,11 @@ export function responseHeadText(
   let runFrom = -1;
   let runTo = -1;
   for (const field of fields) {
-    const action = extra?.has(field.name) ? DROP : actionOf(field.name, RESPONSE_ACTIONS, responseNames);
-    const value = action === KEEP ? field.value : rewrittenResponseValue(action, field.value, request, facts);
+    const action = extra?.has(field.name)
+      ? DROP
+      : actionOf(field.name, RESPONSE_ACTIONS, responseNames);
+    const value =
+      action === KEEP ? field.value : rewrittenResponseValue(action, field.value, request, facts);
     if (value === field.value) {
       if (runFrom === -1) runFrom = field.from;
       runTo = field.to;
@@ -207,15 +222,28 @@ function answerFraming(response: ResponseHead, answer: AnswerFacts): string {
   if (answer.framing === "chunked") return `Transfer-Encoding: chunked\r\n${connection}`;
   const length = response.contentLength;
   // 1xx and 204 must not carry a length (RFC 9110 §8.6); to HEAD and in a 304 it tells the other body's.
-  if (length === undefined || answer.framing === "until-close" || response.status < 200 || response.status === 204) {
+  if (
+    length === undefined ||
+    answer.framing === "until-close" ||
+    response.status < 200 ||
+    response.status === 204
+  ) {
     return connection;
   }
   return `Content-Length: ${length}\r\n${connection}`;
 }
 
 /** The head of a 101 or another interim answer, with the upgrade's own headers put back. */
-export function interimHeadText(response: ResponseHead, request: RequestHead, facts: ForwardFacts): string {
-  const text = responseHeadText(response, request, facts, { minor: 1, keepAlive: true, framing: "none" });
+export function interimHeadText(
+  response: ResponseHead,
+  request: RequestHead,
+  facts: ForwardFacts,
+): string {
+  const text = responseHeadText(response, request, facts, {
+    minor: 1,
+    keepAlive: true,
+    framing: "none",
+  });
   if (response.status !== 101) return text;
   return `${text.slice(0, -2)}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`;
 }

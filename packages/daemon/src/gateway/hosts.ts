@@ -30,7 +30,14 @@ export class HostTable {
 
   constructor(options: HostOptions) {
     const { domain, apiHosts = [], publicHostTemplate } = options;
-    this.#apiHosts = new Set(["localhost", "127.0.0.1", "[::1]", domain, `api.${domain}`, ...apiHosts]);
+    this.#apiHosts = new Set([
+      "localhost",
+      "127.0.0.1",
+      "[::1]",
+      domain,
+      `api.${domain}`,
+      ...apiHosts,
+    ]);
     const templates = [`{port}-{id}.${domain}`, `s-{id}-{port}.preview.${domain}`];
     if (publicHostTemplate !== undefined) templates.push(publicHostTemplate);
     this.#patterns = templates.map(patternOf);

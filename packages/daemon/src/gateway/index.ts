@@ -53,7 +53,7 @@ export interface GatewayOptions {
   readonly publicHostTemplate?: string;
   /** Addresses and CIDR ranges of edges whose X-Forwarded-* count */
   readonly trustedProxies?: readonly string[];
-  /** Origins that may show a preview's enter page in a frame */
+  /** Sources (CSP) that may show a preview's enter page in a frame; default the base domain and `api.` of it */
   readonly frameAncestors?: readonly string[];
   /** The API's server; it never listens by itself */
   readonly apiServer: Server;
@@ -100,7 +100,12 @@ export function createGateway(options: GatewayOptions): Gateway {
   };
 }
 
-function build(options: GatewayOptions): { grants: Grants; previews: Previews; front: Front; clock: Clock } {
+function build(options: GatewayOptions): {
+  grants: Grants;
+  previews: Previews;
+  front: Front;
+  clock: Clock;
+} {
   const { directory, dialer, waker, activity, clock = systemClock } = options;
   const limits: GatewayLimits = { ...DEFAULT_LIMITS, ...options.limits };
   const sweeper = new Sweeper(clock);
@@ -111,10 +116,18 @@ function build(options: GatewayOptions): { grants: Grants; previews: Previews; f
     sessionLifeMs: limits.sessionLifeMs,
     onRevoked: (id: SandboxId) => previews.onChange(id),
   });
-  const access = new AccessControl({ grants, tokens: options.tokens, now: () => clock.now(), throttle });
+  const access = new AccessControl({
+    grants,
+    tokens: options.tokens,
+    now: () => clock.now(),
+    throttle,
+  });
   const hold = new WakeHold({ directory, waker, dialer, clock, limits });
   const previews = new Previews({ directory, activity, access, hold, clock, limits, sweeper });
-  const frameAncestors = options.frameAncestors ?? [];
+  const frameAncestors = options.frameAncestors ?? [
+    `${options.domain}:*`,
+    `api.${options.domain}:*`,
+  ];
   const reserved = new Reserved({ grants, previews, hold, clock, throttle, frameAncestors });
   const front = new Front({
     hosts: new HostTable(options),

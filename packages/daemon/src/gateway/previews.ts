@@ -52,7 +52,10 @@ export class Previews implements Expirable {
   /** Who may see it, for the endpoints of the gateway itself. */
   async mayEnter(request: ClientRequest, target: Target): Promise<boolean> {
     const record = this.options.directory.find(target.id, target.port);
-    return (await this.options.access.decide(request.head, target, record, request.facts.address)) !== undefined;
+    return (
+      (await this.options.access.decide(request.head, target, record, request.facts.address)) !==
+      undefined
+    );
   }
 
   /** Keeps a connection that was made without a request, for the next one. */
@@ -61,18 +64,31 @@ export class Previews implements Expirable {
     pool.release(pool.adopt(stream), undefined);
   }
 
-  async #enterLater(request: ClientRequest, target: Target, decision: Promise<Access | undefined>): Promise<void> {
+  async #enterLater(
+    request: ClientRequest,
+    target: Target,
+    decision: Promise<Access | undefined>,
+  ): Promise<void> {
     try {
       const access = await decision;
       // Looked up again: visibility may have changed while the credential was checked.
       const record = this.options.directory.find(target.id, target.port);
       this.#enter(request, target, record, access);
     } catch (error) {
-      request.refuse(BelljarError.is(error) ? error : new BelljarError("INTERNAL", "the visitor could not be checked"));
+      request.refuse(
+        BelljarError.is(error)
+          ? error
+          : new BelljarError("INTERNAL", "the visitor could not be checked"),
+      );
     }
   }
 
-  #enter(request: ClientRequest, target: Target, record: PreviewRecord | undefined, access: Access | undefined): void {
+  #enter(
+    request: ClientRequest,
+    target: Target,
+    record: PreviewRecord | undefined,
+    access: Access | undefined,
+  ): void {
     if (request.isEnded) return;
     if (access === undefined || record === undefined) {
       request.refuse(notFound());
@@ -80,10 +96,19 @@ export class Previews implements Expirable {
     }
     const traffic = this.#traffic.of(target.id);
     if (traffic.port(target.port).exchangeCount >= this.options.limits.exchangesPerPortMax) {
-      request.refuse(new BelljarError("PREVIEW_LIMIT", "too many requests are in flight to this port"));
+      request.refuse(
+        new BelljarError("PREVIEW_LIMIT", "too many requests are in flight to this port"),
+      );
       return;
     }
-    const visit = new Visit({ previews: this, request, target, access, traffic, rewriteHost: record.rewriteHost });
+    const visit = new Visit({
+      previews: this,
+      request,
+      target,
+      access,
+      traffic,
+      rewriteHost: record.rewriteHost,
+    });
     this.#open(visit, traffic);
     if (record.state === "running") {
       this.#forward(visit, request);
@@ -97,7 +122,9 @@ export class Previews implements Expirable {
   #forward(visit: Visit, request: ClientRequest): void {
     const { head } = request;
     const { pool } = visit.portTraffic;
-    const upstream = head.isWebSocketUpgrade ? undefined : pool.take(isReplayable(head.method, head.framing.kind));
+    const upstream = head.isWebSocketUpgrade
+      ? undefined
+      : pool.take(isReplayable(head.method, head.framing.kind));
     if (upstream === undefined) void this.connectAndForward(visit, request);
     else visit.forward(upstream);
   }
@@ -106,13 +133,19 @@ export class Previews implements Expirable {
   async connectAndForward(visit: Visit, request: ClientRequest): Promise<void> {
     const { clock, limits, hold } = this.options;
     const isPage = isNavigation(request.head);
-    const patience = isPage ? clock.after(limits.bootPageAfterMs, () => visit.answer(bootAnswer())) : undefined;
+    const patience = isPage
+      ? clock.after(limits.bootPageAfterMs, () => visit.answer(bootAnswer()))
+      : undefined;
     try {
       const stream = await hold.connect(visit.target, request.signal, () => undefined);
       if (request.isEnded) stream.destroy();
       else visit.forward(visit.portTraffic.pool.adopt(stream));
     } catch (error) {
-      visit.fail(BelljarError.is(error) ? error : new BelljarError("INTERNAL", "the app could not be reached"));
+      visit.fail(
+        BelljarError.is(error)
+          ? error
+          : new BelljarError("INTERNAL", "the app could not be reached"),
+      );
     } finally {
       patience?.[Symbol.dispose]();
     }
@@ -138,7 +171,8 @@ export class Previews implements Expirable {
   onDeadline(): void {
     const nowMs = this.options.clock.now();
     for (const visit of this.#expiring) {
-      if (visit.access.kind === "grant" && visit.access.grant.expiresAtMs <= nowMs) visit.fail(notFound());
+      if (visit.access.kind === "grant" && visit.access.grant.expiresAtMs <= nowMs)
+        visit.fail(notFound());
     }
     this.deadlineMs = this.options.sweeper.nowMs + EXPIRY_CHECK_MS;
     if (this.#expiring.size === 0) this.options.sweeper.remove(this);
@@ -155,14 +189,17 @@ export class Previews implements Expirable {
       const record = directory.find(id, visit.target.port);
       isAlive ||= record !== undefined && hasProcesses(record);
       if (record === undefined) visit.fail(notFound());
-      else if (visit.isForwarded && !hasProcesses(record)) visit.fail(new BelljarError("PREVIEW_APP_CLOSED", "the sandbox has stopped"));
+      else if (visit.isForwarded && !hasProcesses(record))
+        visit.fail(new BelljarError("PREVIEW_APP_CLOSED", "the sandbox has stopped"));
       else void this.#judgeAgain(visit, record);
     }
     if (!isAlive) traffic.dropIdle();
   }
 
   async #judgeAgain(visit: Visit, record: PreviewRecord): Promise<void> {
-    const holds = await this.options.access.stillHolds(visit.access, visit.target, record).catch(() => false);
+    const holds = await this.options.access
+      .stillHolds(visit.access, visit.target, record)
+      .catch(() => false);
     if (!holds) visit.fail(notFound());
   }
 

@@ -17,7 +17,10 @@ test.for([
   expect(safePath(to ?? "", "http://3000-x.localhost:80")).toBe(expected);
 });
 
-const request = (protocol: string, host: string) => ({ facts: { protocol }, head: { authority: { host } } });
+const request = (protocol: string, host: string) => ({
+  facts: { protocol },
+  head: { authority: { host } },
+});
 
 test("the session's cookie is prefixed and secure over https, and partitioned in a frame", () => {
   const session = { token: "t", lifeS: 9, isFramed: false };

@@ -58,16 +58,24 @@ export class Reserved {
     const { throttle, grants, clock } = this.#options;
     const { address } = request.facts;
     try {
-      if (throttle.isExceeded(address)) throw new BelljarError("PREVIEW_LIMIT", "too many failed tries from this address");
+      if (throttle.isExceeded(address))
+        throw new BelljarError("PREVIEW_LIMIT", "too many failed tries from this address");
       refuseForeignOrigin(request);
       const { token, to, isFramed } = parseSession(await readBody(request));
       const session = await grants.enter(token, { sandboxId: target.id, port: target.port });
       const lifeS = Math.max(1, Math.floor((session.expiresAtMs - clock.now()) / 1_000));
       const cookie = sessionCookie(request, { token: session.token, lifeS, isFramed });
-      request.answer({ ...json(200, { to: safePath(to, request.origin) }), headers: { "Set-Cookie": cookie } });
+      request.answer({
+        ...json(200, { to: safePath(to, request.origin) }),
+        headers: { "Set-Cookie": cookie },
+      });
     } catch (error) {
       if (BelljarError.is(error, "PREVIEW_GRANT_INVALID")) throttle.note(address);
-      request.refuse(BelljarError.is(error) ? error : new BelljarError("INTERNAL", "the session could not be made"));
+      request.refuse(
+        BelljarError.is(error)
+          ? error
+          : new BelljarError("INTERNAL", "the session could not be made"),
+      );
     }
   }
 
@@ -81,7 +89,8 @@ export class Reserved {
     if (request.isEnded) return;
     const startedMs = clock.monotonic();
     let state = "waking";
-    const tell = () => sendEvent(request, "state", { state, elapsedMs: Math.round(clock.monotonic() - startedMs) });
+    const tell = () =>
+      sendEvent(request, "state", { state, elapsedMs: Math.round(clock.monotonic() - startedMs) });
     request.write(
       "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n",
     );
@@ -103,7 +112,8 @@ export class Reserved {
 }
 
 function failureText(error: unknown): string {
-  if (BelljarError.is(error, "PREVIEW_UNREACHABLE")) return "It is awake, but no server listens on this port.";
+  if (BelljarError.is(error, "PREVIEW_UNREACHABLE"))
+    return "It is awake, but no server listens on this port.";
   if (BelljarError.is(error, "PREVIEW_WAKE_TIMEOUT")) return "It takes longer than usual.";
   return "It could not be started.";
 }
@@ -113,7 +123,11 @@ function sendEvent(request: ClientRequest, event: string, data: unknown): void {
 }
 
 function json(status: number, value: unknown): LocalAnswer {
-  return { status, body: `${JSON.stringify(value)}\n`, contentType: "application/json; charset=utf-8" };
+  return {
+    status,
+    body: `${JSON.stringify(value)}\n`,
+    contentType: "application/json; charset=utf-8",
+  };
 }
 
 /** Another site must not be able to log a visitor in to a preview of its choice. */
@@ -122,7 +136,11 @@ function refuseForeignOrigin(request: ClientRequest): void {
   const origin = fieldOf(request.head, "origin");
   // Browsers leave a default port out of both headers; other clients may not.
   const own = URL.parse(request.origin)?.origin;
-  if (own === undefined || origin?.toLowerCase() !== own || (site !== undefined && site !== "same-origin")) {
+  if (
+    own === undefined ||
+    origin?.toLowerCase() !== own ||
+    (site !== undefined && site !== "same-origin")
+  ) {
     throw new BelljarError("ORIGIN_REFUSED", "a session is only made from the preview's own page");
   }
 }
@@ -134,7 +152,12 @@ function parseSession(text: string): { token: string; to: string; isFramed: bool
   } catch {
     throw new BelljarError("BAD_REQUEST", "the body is not JSON");
   }
-  if (typeof value !== "object" || value === null || !("token" in value) || typeof value.token !== "string") {
+  if (
+    typeof value !== "object" ||
+    value === null ||
+    !("token" in value) ||
+    typeof value.token !== "string"
+  ) {
     throw new BelljarError("BAD_REQUEST", "the body has no token");
   }
   const to = "to" in value && typeof value.to === "string" ? value.to : "/";
@@ -145,7 +168,8 @@ function parseSession(text: string): { token: string; to: string; isFramed: bool
 export function safePath(to: string, origin: string): string {
   if (!/^\/(?![/\\])[\x21-\x7e]*$/.test(to) || to.includes("\\")) return "/";
   const url = URL.parse(to, origin);
-  if (url === null || url.origin !== URL.parse(origin)?.origin || isReserved(url.pathname)) return "/";
+  if (url === null || url.origin !== URL.parse(origin)?.origin || isReserved(url.pathname))
+    return "/";
   return url.pathname.startsWith("//") ? "/" : url.pathname + url.search + url.hash;
 }
 
@@ -174,7 +198,8 @@ async function readBody(request: ClientRequest): Promise<string> {
     onBody(more, isDone) {
       for (const part of more) size += part.length;
       parts.push(...more);
-      if (size > SESSION_BODY_BYTES_MAX) reject(new BelljarError("BODY_TOO_LARGE", "the body is too large"));
+      if (size > SESSION_BODY_BYTES_MAX)
+        reject(new BelljarError("BODY_TOO_LARGE", "the body is too large"));
       else if (isDone) resolve(Buffer.concat(parts).toString("utf8"));
     },
     onClientDrain: () => undefined,

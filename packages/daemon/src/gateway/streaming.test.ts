@@ -5,8 +5,13 @@ import { expect, test } from "vitest";
 import { listening, rawApp, RawClient } from "./testing/raw.ts";
 import { createWorld, type World } from "./testing/world.ts";
 
-async function worldWith(serve: (request: IncomingMessage, response: ServerResponse) => void): Promise<World & { app: Server }> {
-  const app = createServer({ keepAliveTimeout: 60_000 }, serve);
+async function worldWith(
+  serve: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>,
+): Promise<World & { app: Server }> {
+  const app = createServer(
+    { keepAliveTimeout: 60_000 },
+    (request, response) => void serve(request, response),
+  );
   const port = await listening(app);
   const world = await createWorld();
   world.ports.set(3000, port);
@@ -32,7 +37,8 @@ test("a gibibyte streams up and down without being held in memory", async () => 
       return;
     }
     response.writeHead(200, { "content-length": size });
-    for (let sent = 0; sent < size; sent += chunk.length) if (!response.write(chunk)) await once(response, "drain");
+    for (let sent = 0; sent < size; sent += chunk.length)
+      if (!response.write(chunk)) await once(response, "drain");
     response.end();
   });
   const headers = { host: world.host() };
@@ -42,8 +48,13 @@ test("a gibibyte streams up and down without being held in memory", async () => 
   let received = 0;
   for await (const part of answer) received += (part as Buffer).length;
   expect(received).toBe(size);
-  const up = httpRequest({ port: world.port, method: "POST", headers: { ...headers, "content-length": size / 4 } });
-  for (let sent = 0; sent < size / 4; sent += chunk.length) if (!up.write(chunk)) await once(up, "drain");
+  const up = httpRequest({
+    port: world.port,
+    method: "POST",
+    headers: { ...headers, "content-length": size / 4 },
+  });
+  for (let sent = 0; sent < size / 4; sent += chunk.length)
+    if (!up.write(chunk)) await once(up, "drain");
   up.end();
   const [stored] = (await once(up, "response")) as [IncomingMessage];
   let text = "";
@@ -62,7 +73,10 @@ test("a client that does not read stops the app from being read", async () => {
       const isFlowing = response.write(chunk);
       sent += chunk.length;
       if (isFlowing) continue;
-      const outcome = await Promise.race([once(response, "drain").then(() => "drain"), quietFor(300)]);
+      const outcome = await Promise.race([
+        once(response, "drain").then(() => "drain"),
+        quietFor(300),
+      ]);
       if (outcome !== "drain") return stall(sent);
     }
   });
@@ -144,7 +158,9 @@ test("Expect: 100-continue is the app's to answer", async () => {
     request.on("end", () => response.end(`got ${body}`));
   });
   using client = await RawClient.to(world.port);
-  client.send(`POST / HTTP/1.1\r\nHost: ${world.host()}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n`);
+  client.send(
+    `POST / HTTP/1.1\r\nHost: ${world.host()}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n`,
+  );
   expect(await client.until((all) => all.includes("\r\n\r\n"))).toMatch(/^HTTP\/1\.1 100 /);
   client.send("ok");
   expect(await client.until((all) => all.includes("got ok"))).toMatch(/HTTP\/1\.1 200 OK/);
@@ -181,7 +197,9 @@ test("a client of HTTP/1.0 gets no chunks and an end by closing", async () => {
 });
 
 test("a body that ends by closing becomes chunks, so that the connection goes on", async () => {
-  await using app = await rawApp((socket) => socket.on("data", () => socket.end("HTTP/1.0 200 OK\r\n\r\nhello")));
+  await using app = await rawApp((socket) =>
+    socket.on("data", () => socket.end("HTTP/1.0 200 OK\r\n\r\nhello")),
+  );
   await using world = await createWorld();
   world.ports.set(3000, app.port);
   using client = await RawClient.to(world.port);
@@ -220,7 +238,8 @@ test("a POST is never sent twice", async () => {
   let posts = 0;
   await using app = await rawApp((socket) => {
     socket.on("data", (chunk: Buffer) => {
-      if (!chunk.toString("latin1").startsWith("POST")) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+      if (!chunk.toString("latin1").startsWith("POST"))
+        socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
       else {
         posts += 1;
         socket.destroy();
@@ -238,7 +257,9 @@ test("a POST is never sent twice", async () => {
 });
 
 test("a head that does not end, an idle connection and a stuck body each run into their time", async () => {
-  await using world = await createWorld({ limits: { headTimeoutMs: 300, idleTimeoutMs: 300, bodyProgressWindowMs: 300 } });
+  await using world = await createWorld({
+    limits: { headTimeoutMs: 300, idleTimeoutMs: 300, bodyProgressWindowMs: 300 },
+  });
   const app = createServer((request, response) => {
     request.resume();
     request.on("end", () => response.end("ok"));
@@ -266,11 +287,13 @@ test("connections beyond the limit are turned away with a reason", async () => {
   using third = await RawClient.to(world.port);
   expect(await third.untilClosed()).toContain("HTTP_CONNECTION_LIMIT");
   second.socket.destroy();
-  await expect.poll(async () => {
-    using again = await RawClient.to(world.port);
-    again.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    return await again.status();
-  }).toBe(200);
+  await expect
+    .poll(async () => {
+      using again = await RawClient.to(world.port);
+      again.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+      return await again.status();
+    })
+    .toBe(200);
 });
 
 test("close() lets a request in flight end and refuses new ones", async () => {

@@ -31,6 +31,10 @@ export class Throttle {
 
   isExceeded(address: string): boolean {
     const entry = this.#seen.get(address);
-    return entry !== undefined && entry.count >= this.#countMax && this.#nowMs() - entry.sinceMs < WINDOW_MS;
+    return (
+      entry !== undefined &&
+      entry.count >= this.#countMax &&
+      this.#nowMs() - entry.sinceMs < WINDOW_MS
+    );
   }
 }

@@ -33,7 +33,9 @@ export class SandboxTraffic<Visit> {
   }
 
   get isQuiet(): boolean {
-    return this.visits.size === 0 && [...this.#ports.values()].every(({ pool }) => pool.idleCount === 0);
+    return (
+      this.visits.size === 0 && [...this.#ports.values()].every(({ pool }) => pool.idleCount === 0)
+    );
   }
 
   /** Closes every idle connection to the sandbox. */

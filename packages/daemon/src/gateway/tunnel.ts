@@ -11,8 +11,15 @@ const HANDSHAKE_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /** Whether a 101 answers this WebSocket handshake, and nothing else. */
 export function acceptsHandshake(request: RequestHead, response: ResponseHead): boolean {
   const key = fieldOf(request, "sec-websocket-key");
-  if (key === undefined || response.upgrade !== "websocket" || !response.connection.includes("upgrade")) return false;
-  const expected = createHash("sha1").update(key + HANDSHAKE_GUID).digest("base64");
+  if (
+    key === undefined ||
+    response.upgrade !== "websocket" ||
+    !response.connection.includes("upgrade")
+  )
+    return false;
+  const expected = createHash("sha1")
+    .update(key + HANDSHAKE_GUID)
+    .digest("base64");
   const accepts = response.fields.filter(({ name }) => name === "sec-websocket-accept");
   return accepts.length === 1 && accepts[0]?.value === expected;
 }

@@ -32,7 +32,8 @@ export class PortPool {
     for (;;) {
       const upstream = this.#idle.at(-1);
       if (upstream === undefined) return undefined;
-      if (!isReplayable && this.#owner.nowMs - upstream.idleSinceMs > FRESH_IDLE_MS_MAX) return undefined;
+      if (!isReplayable && this.#owner.nowMs - upstream.idleSinceMs > FRESH_IDLE_MS_MAX)
+        return undefined;
       this.#idle.pop();
       this.#owner.idleCount -= 1;
       if (upstream.isUsable) return upstream;
@@ -48,7 +49,9 @@ export class PortPool {
       return;
     }
     upstream.idleSinceMs = this.#owner.nowMs;
-    upstream.idleUntilMs = upstream.idleSinceMs + Math.min(keepMs ?? Number.POSITIVE_INFINITY, this.#owner.idleTimeoutMs);
+    upstream.idleUntilMs =
+      upstream.idleSinceMs +
+      Math.min(keepMs ?? Number.POSITIVE_INFINITY, this.#owner.idleTimeoutMs);
     this.#idle.push(upstream);
     this.#owner.noteIdle(this);
   }
@@ -93,7 +96,9 @@ export class UpstreamPool implements Expirable {
   }
 
   hasRoom(portIdleCount: number): boolean {
-    return portIdleCount < this.#limits.poolIdlePerPortMax && this.idleCount < this.#limits.poolIdleMax;
+    return (
+      portIdleCount < this.#limits.poolIdlePerPortMax && this.idleCount < this.#limits.poolIdleMax
+    );
   }
 
   noteIdle(port: PortPool): void {

@@ -49,7 +49,10 @@ export class Visit implements ExchangeOwner {
       return;
     }
     const { protocol, address } = this.request.facts;
-    const isLocal = this.#rewriteHost || this.portTraffic.refusesPublicHost || isDevEndpoint(this.request.head.target);
+    const isLocal =
+      this.#rewriteHost ||
+      this.portTraffic.refusesPublicHost ||
+      isDevEndpoint(this.request.head.target);
     const localHost = isLocal ? `localhost:${this.target.port}` : undefined;
     const facts: ForwardFacts = { kind: "preview", protocol, address, localHost };
     this.isForwarded = true;

@@ -6,7 +6,9 @@ import { newSandboxId } from "../kernel/index.ts";
 import { listening, RawClient } from "./testing/raw.ts";
 import { createWorld, type World } from "./testing/world.ts";
 
-const app: Server = createServer((request, response) => response.end(JSON.stringify(request.headers)));
+const app: Server = createServer((request, response) =>
+  response.end(JSON.stringify(request.headers)),
+);
 const sockets = new WebSocketServer({ server: app });
 sockets.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
 const place = { port: 0 };
@@ -33,14 +35,23 @@ interface Ask {
   body?: string;
 }
 
-async function ask(world: World, options: Ask = {}): Promise<{ status: number; text: string; body: string }> {
+async function ask(
+  world: World,
+  options: Ask = {},
+): Promise<{ status: number; text: string; body: string }> {
   const { host = world.host(), path = "/", headers = {}, method = "GET", body = "" } = options;
   using client = await RawClient.to(world.port);
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   if (body !== "") lines.push(`Content-Length: ${Buffer.byteLength(body)}\r\n`);
-  client.send(`${method} ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${lines.join("")}\r\n${body}`);
+  client.send(
+    `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${lines.join("")}\r\n${body}`,
+  );
   const text = await client.untilClosed();
-  return { status: Number(text.slice(9, 12)), text, body: text.slice(text.indexOf("\r\n\r\n") + 4) };
+  return {
+    status: Number(text.slice(9, 12)),
+    text,
+    body: text.slice(text.indexOf("\r\n\r\n") + 4),
+  };
 }
 
 async function enter(world: World, token: string, more: Ask = {}) {
@@ -48,7 +59,11 @@ async function enter(world: World, token: string, more: Ask = {}) {
     method: "POST",
     path: "/.belljar/session",
     body: JSON.stringify({ token, to: "/x?y#z" }),
-    headers: { Origin: `http://${more.host ?? world.host()}`, "Content-Type": "application/json", ...more.headers },
+    headers: {
+      Origin: `http://${more.host ?? world.host()}`,
+      "Content-Type": "application/json",
+      ...more.headers,
+    },
     ...(more.host === undefined ? {} : { host: more.host }),
   });
 }
@@ -94,8 +109,13 @@ test("when the one wake is refused, all 50 visitors are told so", async () => {
 test("a POST is held with its body while the sandbox wakes", async () => {
   await using world = await ready();
   world.state = "frozen";
-  world.ports.set(3000, await listening(createServer((request, response) => request.pipe(response))));
-  expect((await ask(world, { method: "POST", body: "x".repeat(200_000) })).body).toContain("x".repeat(1_000));
+  world.ports.set(
+    3000,
+    await listening(createServer((request, response) => request.pipe(response))),
+  );
+  expect((await ask(world, { method: "POST", body: "x".repeat(200_000) })).body).toContain(
+    "x".repeat(1_000),
+  );
 });
 
 test("a held visitor who leaves is forgotten, and the wake goes on", async () => {
@@ -155,7 +175,9 @@ test("a port that nothing listens on gives a 502 that names it, and one that sta
 test("crawlers and prefetches wake nothing", async () => {
   await using world = await ready();
   world.state = "frozen";
-  expect((await ask(world, { headers: { "User-Agent": "Slackbot 1.0" } })).text).toContain("PREVIEW_ASLEEP");
+  expect((await ask(world, { headers: { "User-Agent": "Slackbot 1.0" } })).text).toContain(
+    "PREVIEW_ASLEEP",
+  );
   expect((await ask(world, { headers: { "Sec-Purpose": "prefetch;prerender" } })).status).toBe(503);
   expect(world.events).not.toContain("wake");
   expect((await ask(world, { headers: { "User-Agent": "Mozilla/5.0" } })).status).toBe(200);
@@ -166,7 +188,12 @@ test("a stranger gets one and the same answer for private, unknown and unexposed
   world.state = "frozen";
   world.visibility = "private";
   const without = (text: string) => text.replace(/nonce-[^']+|nonce="[^"]+"/g, "");
-  for (const headers of [{}, browser, { "X-Belljar-Token": "bj_wrong" }, { Cookie: "belljar-preview=bjsession_x" }]) {
+  for (const headers of [
+    {},
+    browser,
+    { "X-Belljar-Token": "bj_wrong" },
+    { Cookie: "belljar-preview=bjsession_x" },
+  ]) {
     const hidden = await ask(world, { headers });
     const unknown = await ask(world, { headers, host: `3000-${newSandboxId()}.localhost` });
     const unexposed = await ask(world, { headers, host: world.host(3001) });
@@ -188,27 +215,42 @@ test("the owner's code becomes a session once, on its own host alone", async () 
   const entered = await enter(world, code.token);
   expect(entered.status).toBe(200);
   expect(entered.body).toContain('"to":"/x?y#z"');
-  expect(entered.text).toMatch(/Set-Cookie: belljar-preview=bjsession_[^;]+; Path=\/; Max-Age=\d+; HttpOnly; SameSite=Lax/);
+  expect(entered.text).toMatch(
+    /Set-Cookie: belljar-preview=bjsession_[^;]+; Path=\/; Max-Age=\d+; HttpOnly; SameSite=Lax/,
+  );
   expect(entered.text).toContain("Referrer-Policy: no-referrer");
   expect((await enter(world, code.token)).status).toBe(401);
   const headers = { Cookie: cookieOf(entered.text) };
   expect((await ask(world, { headers })).status).toBe(200);
   expect((await ask(world, { headers, host: world.host(3001) })).status).toBe(404);
-  expect((await ask(world, { headers: { Cookie: `belljar-preview=${code.token}` } })).status).toBe(404);
+  expect((await ask(world, { headers: { Cookie: `belljar-preview=${code.token}` } })).status).toBe(
+    404,
+  );
 });
 
 test("a session is only made from the preview's own page", async () => {
   await using world = await ready();
-  const fresh = async () => (await world.gateway.grants.createCode({ sandboxId: world.id, port: 3000 })).token;
-  expect((await enter(world, await fresh(), { headers: { Origin: "http://evil.example" } })).status).toBe(403);
-  expect((await enter(world, await fresh(), { headers: { "Sec-Fetch-Site": "cross-site" } })).status).toBe(403);
-  expect((await enter(world, await fresh(), { headers: { "Sec-Fetch-Site": "same-origin" } })).status).toBe(200);
+  const fresh = async () =>
+    (await world.gateway.grants.createCode({ sandboxId: world.id, port: 3000 })).token;
+  expect(
+    (await enter(world, await fresh(), { headers: { Origin: "http://evil.example" } })).status,
+  ).toBe(403);
+  expect(
+    (await enter(world, await fresh(), { headers: { "Sec-Fetch-Site": "cross-site" } })).status,
+  ).toBe(403);
+  expect(
+    (await enter(world, await fresh(), { headers: { "Sec-Fetch-Site": "same-origin" } })).status,
+  ).toBe(200);
 });
 
 test("a link opens link previews, not private ones, and revoking it ends its sessions and WebSockets", async () => {
   await using world = await ready();
   world.visibility = "link";
-  const link = await world.gateway.grants.createLink({ sandboxId: world.id, port: 3000, lifeMs: 60_000 });
+  const link = await world.gateway.grants.createLink({
+    sandboxId: world.id,
+    port: 3000,
+    lifeMs: 60_000,
+  });
   expect((await ask(world, { headers: { "X-Belljar-Token": link.token } })).status).toBe(200);
   const headers = { Cookie: cookieOf((await enter(world, link.token)).text) };
   expect((await ask(world, { headers })).status).toBe(200);
@@ -217,7 +259,9 @@ test("a link opens link previews, not private ones, and revoking it ends its ses
   expect((await ask(world, { headers })).status).toBe(404);
   world.visibility = "link";
   world.changed();
-  const socket = new WebSocket(`ws://127.0.0.1:${world.port}/`, { headers: { host: world.host(), ...headers } });
+  const socket = new WebSocket(`ws://127.0.0.1:${world.port}/`, {
+    headers: { host: world.host(), ...headers },
+  });
   await new Promise((resolve) => socket.once("open", resolve));
   expect((await world.gateway.grants.list(world.id)).map(({ id }) => id)).toEqual([link.id]);
   const closed = new Promise((resolve) => socket.once("close", resolve));
@@ -233,7 +277,9 @@ test("an open WebSocket is cut when visibility changes, and another that is stil
   await using world = await ready();
   world.tokens.add("bj_owner");
   const open = async (headers: Record<string, string>) => {
-    const socket = new WebSocket(`ws://127.0.0.1:${world.port}/`, { headers: { host: world.host(), ...headers } });
+    const socket = new WebSocket(`ws://127.0.0.1:${world.port}/`, {
+      headers: { host: world.host(), ...headers },
+    });
     socket.on("error", () => undefined);
     await new Promise((resolve) => socket.once("open", resolve));
     return socket;
@@ -246,7 +292,9 @@ test("an open WebSocket is cut when visibility changes, and another that is stil
   world.visibility = "private";
   world.changed();
   await cut;
-  const echoed = new Promise<string>((resolve) => owner.once("message", (data) => resolve(String(data))));
+  const echoed = new Promise<string>((resolve) =>
+    owner.once("message", (data: Buffer) => resolve(data.toString())),
+  );
   owner.send("still here");
   expect(await echoed).toBe("still here");
   world.state = "stopped";
@@ -257,10 +305,14 @@ test("an open WebSocket is cut when visibility changes, and another that is stil
 
 test("a WebSocket passes messages both ways and counts as activity", async () => {
   await using world = await ready();
-  const socket = new WebSocket(`ws://127.0.0.1:${world.port}/hmr`, { headers: { host: world.host() } });
+  const socket = new WebSocket(`ws://127.0.0.1:${world.port}/hmr`, {
+    headers: { host: world.host() },
+  });
   await new Promise((resolve) => socket.once("open", resolve));
   const big = "x".repeat(3_000_000);
-  const back = new Promise<number>((resolve) => socket.once("message", (data) => resolve(String(data).length)));
+  const back = new Promise<number>((resolve) =>
+    socket.once("message", (data: Buffer) => resolve(data.length)),
+  );
   socket.send(big);
   expect(await back).toBe(big.length);
   expect(world.events).toContain("touch");
@@ -277,7 +329,7 @@ test("what is ours never reaches the app, and everything else does byte for byte
     (
       await ask(world, {
         headers: {
-          Cookie: "a=1;  b=\"x y\"; belljar-preview=secret; __host-belljar=secret;c=3",
+          Cookie: 'a=1;  b="x y"; belljar-preview=secret; __host-belljar=secret;c=3',
           Authorization: "Bearer bj_owner",
           "X-Belljar-Token": "bj_owner",
           X_Belljar_User: "root",
@@ -358,14 +410,22 @@ test("any other 403 passes untouched, whole or in pieces", async () => {
 test("an app cannot set our cookie, a cookie for the parent domain, or clear other sites' data", async () => {
   await using world = await ready();
   const evil = createServer((_request, response) => {
-    response.setHeader("Set-Cookie", ["__Host-belljar=x; Path=/", "BELLJAR-PREVIEW=x", "a=1; Domain=localhost; Path=/", "b=2; Path=/"]);
+    response.setHeader("Set-Cookie", [
+      "__Host-belljar=x; Path=/",
+      "BELLJAR-PREVIEW=x",
+      "a=1; Domain=localhost; Path=/",
+      "b=2; Path=/",
+    ]);
     response.setHeader("Clear-Site-Data", '"cookies"');
     response.setHeader("Alt-Svc", 'h3=":443"');
     response.end("ok");
   });
   world.ports.set(3000, await listening(evil));
   const { text } = await ask(world);
-  expect(text.match(/set-cookie: .*/gi)).toEqual(["set-cookie: a=1; Path=/", "Set-Cookie: b=2; Path=/"]);
+  expect(text.match(/set-cookie: .*/gi)).toEqual([
+    "set-cookie: a=1; Path=/",
+    "Set-Cookie: b=2; Path=/",
+  ]);
   expect(text).not.toMatch(/clear-site-data|alt-svc/i);
   evil.closeAllConnections();
   evil.close();
@@ -374,24 +434,44 @@ test("an app cannot set our cookie, a cookie for the parent domain, or clear oth
 test("failed credentials are throttled by address", async () => {
   await using world = await ready({ limits: { failuresPerMinuteMax: 3 } });
   world.visibility = "private";
-  for (let index = 0; index < 3; index += 1) expect((await enter(world, "bjcode_wrong")).status).toBe(401);
+  for (let index = 0; index < 3; index += 1)
+    expect((await enter(world, "bjcode_wrong")).status).toBe(401);
   expect((await enter(world, "bjcode_wrong")).status).toBe(429);
   expect((await ask(world)).status).toBe(404);
 });
 
 test("hosts are compared without case, with a trailing dot and any port; others are refused", async () => {
   await using world = await ready();
-  for (const host of [world.host().toUpperCase(), `${world.host()}.`, `${world.host()}:1234`, `s-${world.id}-3000.preview.localhost`]) {
+  for (const host of [
+    world.host().toUpperCase(),
+    `${world.host()}.`,
+    `${world.host()}:1234`,
+    `s-${world.id}-3000.preview.localhost`,
+  ]) {
     expect([host, (await ask(world, { host })).status]).toEqual([host, 200]);
   }
-  for (const host of ["nobody.example", `03000-${world.id}.localhost`, `70000-${world.id}.localhost`, `3000-${world.id}x.localhost`, `a.${world.host()}`, `3000-${world.id}.localhost.evil.example`]) {
+  for (const host of [
+    "nobody.example",
+    `03000-${world.id}.localhost`,
+    `70000-${world.id}.localhost`,
+    `3000-${world.id}x.localhost`,
+    `a.${world.host()}`,
+    `3000-${world.id}.localhost.evil.example`,
+  ]) {
     expect([host, (await ask(world, { host })).status]).toEqual([host, 421]);
   }
 });
 
 test("the paths of the gateway never reach the app, in any spelling", async () => {
   await using world = await ready();
-  for (const path of ["/.belljar/x", "/.belljar", "/.BELLJAR/enter", "/%2ebelljar/enter", "/%2Ebelljar/enter?x", "/.belljar%2fx"]) {
+  for (const path of [
+    "/.belljar/x",
+    "/.belljar",
+    "/.BELLJAR/enter",
+    "/%2ebelljar/enter",
+    "/%2Ebelljar/enter?x",
+    "/.belljar%2fx",
+  ]) {
     expect([path, (await ask(world, { path })).status]).toEqual([path, 404]);
   }
   const enterPage = await ask(world, { path: "/.belljar/enter" });

@@ -40,7 +40,11 @@ export class WakeHold {
    *
    * @throws PREVIEW_LIMIT, PREVIEW_WAKE_FAILED, PREVIEW_WAKE_TIMEOUT, PREVIEW_UNREACHABLE, CANCELLED
    */
-  async connect(target: Target, signal: AbortSignal, onStep: (step: WakeStep) => void): Promise<Duplex> {
+  async connect(
+    target: Target,
+    signal: AbortSignal,
+    onStep: (step: WakeStep) => void,
+  ): Promise<Duplex> {
     const held = this.#heldCounts.get(target.id) ?? 0;
     if (held >= this.#options.limits.heldPerSandboxMax) {
       throw new BelljarError("PREVIEW_LIMIT", `${held} requests already wait for this sandbox`);
@@ -55,7 +59,11 @@ export class WakeHold {
     }
   }
 
-  async #connect(target: Target, signal: AbortSignal, onStep: (step: WakeStep) => void): Promise<Duplex> {
+  async #connect(
+    target: Target,
+    signal: AbortSignal,
+    onStep: (step: WakeStep) => void,
+  ): Promise<Duplex> {
     const { clock, directory, dialer } = this.#options;
     const startedMs = clock.monotonic();
     let deadlineMs = startedMs + this.#patienceMs(target.id, startedMs);
@@ -73,7 +81,12 @@ export class WakeHold {
       } catch (error) {
         if (signal.aborted) throw cancelled();
         if (clock.monotonic() + pauseMs >= deadlineMs) {
-          throw new BelljarError("PREVIEW_UNREACHABLE", `nothing listens on port ${target.port}`, undefined, { cause: error });
+          throw new BelljarError(
+            "PREVIEW_UNREACHABLE",
+            `nothing listens on port ${target.port}`,
+            undefined,
+            { cause: error },
+          );
         }
       }
       await this.#pause(pauseMs, signal);
@@ -105,14 +118,23 @@ export class WakeHold {
     } catch (error) {
       const reason = BelljarError.is(error) ? error.code : "INTERNAL";
       // The cause may name paths or sizes of the machine: visitors learn its code alone.
-      throw new BelljarError("PREVIEW_WAKE_FAILED", "the sandbox could not be started", { reason }, { cause: error });
+      throw new BelljarError(
+        "PREVIEW_WAKE_FAILED",
+        "the sandbox could not be started",
+        { reason },
+        { cause: error },
+      );
     }
     if (this.#wokenAtMs.size >= REMEMBERED_WAKES_MAX) this.#wokenAtMs.clear();
     this.#wokenAtMs.set(id, this.#options.clock.monotonic());
   }
 
   /** The signal given to the dialler ends with the dialling: a visitor who leaves later must not close a kept connection. */
-  async #dial(dialer: PortDialer, target: Target, until: { deadlineMs: number; signal: AbortSignal }): Promise<Duplex> {
+  async #dial(
+    dialer: PortDialer,
+    target: Target,
+    until: { deadlineMs: number; signal: AbortSignal },
+  ): Promise<Duplex> {
     if (until.signal.aborted) throw cancelled();
     const dialling = new AbortController();
     const stop = () => dialling.abort();

@@ -23,7 +23,10 @@ const TEXTS: Partial<Record<ErrorCode, { title: string; text: string }>> = {
     title: "The app hung up",
     text: "It closed the connection before it had answered. Its own log will say more.",
   },
-  PREVIEW_TIMEOUT: { title: "The app takes too long", text: "It accepted the request but has not answered." },
+  PREVIEW_TIMEOUT: {
+    title: "The app takes too long",
+    text: "It accepted the request but has not answered.",
+  },
   PREVIEW_WAKE_TIMEOUT: {
     title: "Still starting",
     text: "It takes longer than usual. Load this page again in a moment.",
@@ -32,7 +35,10 @@ const TEXTS: Partial<Record<ErrorCode, { title: string; text: string }>> = {
     title: "It could not be started",
     text: "The owner can see the reason with <code>belljar sandbox get</code>.",
   },
-  PREVIEW_LIMIT: { title: "Too many visitors at once", text: "Wait a moment, then load this page again." },
+  PREVIEW_LIMIT: {
+    title: "Too many visitors at once",
+    text: "Wait a moment, then load this page again.",
+  },
   HOST_REFUSED: { title: "Nothing here", text: "No site is served under this name." },
 };
 

@@ -14,7 +14,7 @@ export interface PageParts {
   readonly script?: string;
   /** Seconds after which a browser without scripts loads the page again */
   readonly refreshS?: number;
-  /** Origins that may show the page in a frame, besides itself; default none */
+  /** Who may show the page in a frame, besides itself; default anyone, for pages on which nothing can be done */
   readonly frameAncestors?: readonly string[];
 }
 
@@ -31,19 +31,32 @@ button{font:inherit;color:inherit;background:none;border:1px solid var(--line);b
 export function layout(parts: PageParts): Page {
   const nonce = randomBytes(16).toString("base64");
   const refresh =
-    parts.refreshS === undefined ? "" : `<noscript><meta http-equiv="refresh" content="${parts.refreshS}"></noscript>`;
-  const script = parts.script === undefined ? "" : `<script nonce="${nonce}">${parts.script}</script>`;
+    parts.refreshS === undefined
+      ? ""
+      : `<noscript><meta http-equiv="refresh" content="${parts.refreshS}"></noscript>`;
+  const script =
+    parts.script === undefined ? "" : `<script nonce="${nonce}">${parts.script}</script>`;
   const html = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta name="robots" content="noindex">
 <title>${parts.title}</title><link rel="icon" href="data:,">${refresh}<style nonce="${nonce}">${STYLE}</style></head>
 <body><main>${parts.body}</main>${script}</body></html>
 `;
-  const ancestors = ["'self'", ...(parts.frameAncestors ?? [])].join(" ");
-  const policy = `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors ${ancestors}`;
+  const { frameAncestors } = parts;
+  const ancestors =
+    frameAncestors === undefined
+      ? ""
+      : `; frame-ancestors ${["'self'", ...frameAncestors].join(" ")}`;
+  const policy = `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'${ancestors}`;
   return { html, policy };
 }
 
-const ENTITIES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+const ENTITIES: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};
 
 /** Text made safe inside HTML, attributes included. */
 export function escapeHtml(text: string): string {

@@ -69,7 +69,9 @@ export class RawClient implements Disposable {
 }
 
 /** An app that answers with exactly chosen bytes: `serve` gets each connection. */
-export async function rawApp(serve: (socket: Socket, connectionIndex: number) => void): Promise<AsyncDisposable & { port: number }> {
+export async function rawApp(
+  serve: (socket: Socket, connectionIndex: number) => void,
+): Promise<AsyncDisposable & { port: number }> {
   const sockets = new Set<Socket>();
   let count = 0;
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {

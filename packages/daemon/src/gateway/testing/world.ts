@@ -66,7 +66,8 @@ export async function createWorld(options: Partial<GatewayOptions> = {}): Promis
   const id = newSandboxId();
   const listeners = new Set<(changed: SandboxId) => void>();
   const dialled = new Set<Duplex>();
-  const apiServer: HttpServer = options.apiServer ?? createServer((_request, response) => response.end("api"));
+  const apiServer: HttpServer =
+    options.apiServer ?? createServer((_request, response) => response.end("api"));
   const grants = new MemoryGrants();
   const world: Omit<World, "gateway" | "port" | typeof Symbol.asyncDispose> = {
     id,
@@ -94,7 +95,14 @@ export async function createWorld(options: Partial<GatewayOptions> = {}): Promis
     directory: {
       find: (sandboxId, port): PreviewRecord | undefined =>
         sandboxId === id && world.ports.has(port)
-          ? { sandboxId, port, visibility: world.visibility, state: world.state, rewriteHost: world.rewriteHost, revision: 1 }
+          ? {
+              sandboxId,
+              port,
+              visibility: world.visibility,
+              state: world.state,
+              rewriteHost: world.rewriteHost,
+              revision: 1,
+            }
           : undefined,
     },
     waker: {

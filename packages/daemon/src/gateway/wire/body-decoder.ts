@@ -137,7 +137,8 @@ class ChunkedDecoder implements BodyDecoder {
   #countExtension(byte: number): void {
     this.#extensionBytes += 1;
     if (VALUE[byte] !== 1) throw malformed("a control character in a chunk extension");
-    if (this.#extensionBytes > CHUNK_EXTENSION_BYTES_MAX) throw malformed("too many chunk extensions");
+    if (this.#extensionBytes > CHUNK_EXTENSION_BYTES_MAX)
+      throw malformed("too many chunk extensions");
   }
 
   /** Trailers are checked like headers and dropped: merging them into a head is what RFC 9110 §6.5.1 warns of. */

@@ -11,7 +11,9 @@ export const COLON = 58;
 const TCHAR_MARKS = "!#$%&'*+-.^_`|~";
 
 /** `tchar`: what a method or a field name is made of (RFC 9110 §5.6.2). */
-export const TOKEN = tableOf((code) => isAlphanumeric(code) || TCHAR_MARKS.includes(String.fromCharCode(code)));
+export const TOKEN = tableOf(
+  (code) => isAlphanumeric(code) || TCHAR_MARKS.includes(String.fromCharCode(code)),
+);
 
 /** What a field value may hold: visible characters, space, tab and obs-text (RFC 9110 §5.5). */
 export const VALUE = tableOf((code) => code === TAB || (code >= SPACE && code !== 127));

@@ -71,9 +71,13 @@ export function parseFields(text: string, from: number): HeadField[] {
 
 function brokenName(code: number, atLineStart: boolean): BelljarError {
   if (code === SPACE || code === TAB) {
-    return malformed(atLineStart ? "a folded header line" : "white space in or after a header name");
+    return malformed(
+      atLineStart ? "a folded header line" : "white space in or after a header name",
+    );
   }
-  return malformed(atLineStart && code === COLON ? "an empty header name" : "an invalid header name");
+  return malformed(
+    atLineStart && code === COLON ? "an empty header name" : "an invalid header name",
+  );
 }
 
 function brokenValue(name: string, code: number): BelljarError {

@@ -84,28 +84,35 @@ function parseRequestLine(text: string): RequestLine {
   let at = 0;
   while (TOKEN[text.charCodeAt(at)] === 1) at += 1;
   if (at === 0 || at > METHOD_CHARS_MAX || text.charCodeAt(at) !== SPACE) {
-    throw malformed(text.charCodeAt(0) === 22 ? "a TLS handshake on a plain HTTP port" : "an invalid method");
+    throw malformed("an invalid method");
   }
   const method = text.slice(0, at);
   const targetFrom = at + 1;
   at = targetFrom;
   while (TARGET[text.charCodeAt(at)] === 1) at += 1;
-  if (at === targetFrom || text.charCodeAt(at) !== SPACE) throw malformed("an invalid request target");
+  if (at === targetFrom || text.charCodeAt(at) !== SPACE)
+    throw malformed("an invalid request target");
   if (at - targetFrom > TARGET_BYTES_MAX) {
-    throw malformed(`a request target longer than ${TARGET_BYTES_MAX} bytes`, "HTTP_TARGET_TOO_LONG");
+    throw malformed(
+      `a request target longer than ${TARGET_BYTES_MAX} bytes`,
+      "HTTP_TARGET_TOO_LONG",
+    );
   }
-  const fieldsFrom = at + 11;
-  const version = text.slice(at + 1, at + 9);
-  if (text.charCodeAt(at + 9) !== CR || text.charCodeAt(at + 10) !== LF || !/^HTTP\/\d\.\d$/.test(version)) {
-    throw malformed("an invalid HTTP version");
-  }
-  if (version !== "HTTP/1.1" && version !== "HTTP/1.0") {
-    throw malformed(`${version} on a connection that speaks HTTP/1.1`, "HTTP_VERSION_REFUSED");
-  }
+  const minor = parseVersion(text, at + 1);
   if (method === "CONNECT" || method === "TRACE" || method === "TRACK") {
     throw malformed(`the method ${method}`, "HTTP_METHOD_REFUSED");
   }
-  return { method, target: text.slice(targetFrom, at), minor: version === "HTTP/1.1" ? 1 : 0, fieldsFrom };
+  return { method, target: text.slice(targetFrom, at), minor, fieldsFrom: at + 11 };
+}
+
+function parseVersion(text: string, from: number): 0 | 1 {
+  const version = text.slice(from, from + 8);
+  const endsLine = text.charCodeAt(from + 8) === CR && text.charCodeAt(from + 9) === LF;
+  if (!endsLine || !/^HTTP\/[0-9]\.[0-9]$/.test(version))
+    throw malformed("an invalid HTTP version");
+  if (version === "HTTP/1.1") return 1;
+  if (version === "HTTP/1.0") return 0;
+  throw malformed(`${version} on a connection that speaks HTTP/1.1`, "HTTP_VERSION_REFUSED");
 }
 
 function gatherFacts(fields: readonly HeadField[], minor: 0 | 1): FieldFacts {
@@ -163,10 +170,13 @@ function noteExpectation(facts: FieldFacts, value: string, minor: 0 | 1): void {
 
 function framingOf(facts: FieldFacts): Framing {
   if (facts.isChunked) {
-    if (facts.contentLength !== undefined) throw malformed("Content-Length and Transfer-Encoding together");
+    if (facts.contentLength !== undefined)
+      throw malformed("Content-Length and Transfer-Encoding together");
     return CHUNKED;
   }
-  return facts.contentLength === undefined ? NO_BODY : { kind: "fixed", bytes: facts.contentLength };
+  return facts.contentLength === undefined
+    ? NO_BODY
+    : { kind: "fixed", bytes: facts.contentLength };
 }
 
 function staysOpen(minor: 0 | 1, connection: readonly string[]): boolean {
@@ -177,8 +187,10 @@ function staysOpen(minor: 0 | 1, connection: readonly string[]): boolean {
 /** RFC 6455 §4.1: a GET of HTTP/1.1 with both headers; any other upgrade is ignored, as RFC 9110 §7.8 allows. */
 function isUpgrade(line: RequestLine, facts: FieldFacts): boolean {
   if (facts.upgrade !== "websocket" || !facts.connection.includes("upgrade")) return false;
-  if (line.minor === 0 || line.method !== "GET") throw malformed("a WebSocket upgrade that is not a GET of HTTP/1.1");
-  if (facts.isChunked || (facts.contentLength ?? 0) > 0) throw malformed("a WebSocket upgrade with a body");
+  if (line.minor === 0 || line.method !== "GET")
+    throw malformed("a WebSocket upgrade that is not a GET of HTTP/1.1");
+  if (facts.isChunked || (facts.contentLength ?? 0) > 0)
+    throw malformed("a WebSocket upgrade with a body");
   return true;
 }
 

@@ -62,7 +62,8 @@ function parse(text: string, method: string): ResponseHead {
     } else if (name === "transfer-encoding") {
       if (isChunked) throw malformed("two Transfer-Encoding headers");
       if (minor === 0) throw malformed("Transfer-Encoding in an HTTP/1.0 response");
-      if (value.toLowerCase() !== "chunked") throw malformed("a Transfer-Encoding other than chunked");
+      if (value.toLowerCase() !== "chunked")
+        throw malformed("a Transfer-Encoding other than chunked");
       isChunked = true;
     } else if (name === "connection") {
       connection = connection.concat(parseTokenList(value));
@@ -70,7 +71,8 @@ function parse(text: string, method: string): ResponseHead {
       upgrade = upgrade === "" ? value.toLowerCase() : `${upgrade},${value.toLowerCase()}`;
     }
   }
-  if (isChunked && contentLength !== undefined) throw malformed("Content-Length and Transfer-Encoding together");
+  if (isChunked && contentLength !== undefined)
+    throw malformed("Content-Length and Transfer-Encoding together");
   const keepAlive = minor === 1 ? !connection.includes("close") : connection.includes("keep-alive");
   const framing = framingOf({ status, method, isChunked, contentLength });
   return { status, reason, text, fields, framing, contentLength, connection, keepAlive, upgrade };
@@ -96,7 +98,8 @@ function parseStatusLine(text: string): {
   reason: string;
   fieldsFrom: number;
 } {
-  if (!text.startsWith("HTTP/1.1 ") && !text.startsWith("HTTP/1.0 ")) throw malformed("no HTTP/1 status line");
+  if (!text.startsWith("HTTP/1.1 ") && !text.startsWith("HTTP/1.0 "))
+    throw malformed("no HTTP/1 status line");
   const status = Number(/^[1-5][0-9]{2}$/.exec(text.slice(9, 12))?.[0] ?? 0);
   if (status === 0) throw malformed("an invalid status code");
   let at = 12;
@@ -107,5 +110,10 @@ function parseStatusLine(text: string): {
   const reasonFrom = at;
   while (VALUE[code] === 1) code = text.charCodeAt(++at);
   if (code !== CR || text.charCodeAt(at + 1) !== LF) throw malformed("an invalid status line");
-  return { status, minor: text.charAt(7) === "1" ? 1 : 0, reason: text.slice(reasonFrom, at), fieldsFrom: at + 2 };
+  return {
+    status,
+    minor: text.charAt(7) === "1" ? 1 : 0,
+    reason: text.slice(reasonFrom, at),
+    fieldsFrom: at + 2,
+  };
 }
