@@ -5,7 +5,7 @@ import { ROOT, findProgram } from "./paths.mjs";
 import { run } from "./run.mjs";
 
 const DIRECTORIES = ["native/guest", "native/warden"];
-const TARGETS = ["asan", "test-tools", "test"];
+const TARGETS = ["analyze", "asan", "test-tools", "test"];
 
 /** Runs every such target; resolves to `{passed, failed}`. */
 export async function runNativeTests(say) {
