@@ -1,7 +1,7 @@
-import { createServer, type IncomingMessage } from "node:http";
+import { Agent, createServer, request as httpRequest, type IncomingMessage } from "node:http";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { listening, RawClient } from "./testing/raw.ts";
+import { listening, rawApp, RawClient } from "./testing/raw.ts";
 import { createWorld } from "./testing/world.ts";
 
 const RUN_COUNT = 3_000;
@@ -78,11 +78,7 @@ test(
         fc.array(mutation, { maxLength: 3 }),
         fc.array(fc.nat({ max: 150 }), { maxLength: 4 }),
         async (seed, mutations, cuts) => {
-          let bytes = seed.replaceAll("HOST", world.host());
-          for (const { at, remove, insert } of mutations) {
-            const place = at % bytes.length;
-            bytes = bytes.slice(0, place) + insert + bytes.slice(place + remove);
-          }
+          const bytes = mutated(seed.replaceAll("HOST", world.host()), mutations);
           seen.length = 0;
           clientErrors.length = 0;
           using client = await RawClient.to(world.port);
@@ -109,6 +105,74 @@ test(
     app.close();
   },
 );
+
+const ANSWERS = [
+  "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\r\n\r\nhello",
+  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=y\r\nabc\r\n0\r\nT: u\r\n\r\n",
+  "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nB: c\r\n\r\n",
+  "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nuntil the end",
+];
+
+/** Whatever an app sends, a strict client reads one valid answer or a closed connection, and the next answer is the API's own. */
+test(
+  "no mutation of an answer desynchronises the client's connection",
+  { timeout: 120_000 },
+  async () => {
+    let answer = "";
+    await using app = await rawApp((socket) =>
+      socket.once("data", () => socket.end(answer, "latin1")),
+    );
+    await using world = await createWorld();
+    world.ports.set(3000, app.port);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...ANSWERS),
+        fc.array(mutation, { maxLength: 3 }),
+        async (seed, mutations) => {
+          answer = mutated(seed, mutations);
+          const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+          const first = await ask(agent, world.port, world.host());
+          expect(first).not.toMatch(/^HPE_/);
+          expect(await ask(agent, world.port, "localhost")).toBe("200 api");
+          agent.destroy();
+        },
+      ),
+      { numRuns: RUN_COUNT, endOnFailure: true },
+    );
+  },
+);
+
+/** `status body`, or the error's code. */
+async function ask(agent: Agent, port: number, host: string): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const request = httpRequest({ agent, port, headers: { host } }, (response) => {
+    let body = "";
+    response.setEncoding("latin1");
+    response.on("data", (part: string) => {
+      body += part;
+    });
+    response.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? ""));
+    response.on("end", () => resolve(`${response.statusCode} ${body}`));
+  });
+  request.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? ""));
+  request.end();
+  return await promise;
+}
+
+interface Mutation {
+  at: number;
+  remove: number;
+  insert: string;
+}
+
+function mutated(seed: string, mutations: readonly Mutation[]): string {
+  let bytes = seed;
+  for (const { at, remove, insert } of mutations) {
+    const place = at % bytes.length;
+    bytes = bytes.slice(0, place) + insert + bytes.slice(place + remove);
+  }
+  return bytes;
+}
 
 /** Until the gateway closes, or has nothing more to say because it waits for more bytes of a body or a head. */
 async function untilSettled(client: RawClient): Promise<string> {

@@ -110,7 +110,8 @@ export class Grants {
     const session = await this.#issue({
       ...target,
       kind: "session",
-      parentId: row.id,
+      // A code is forgotten soon after its minute; a session of the owner stands by itself.
+      parentId: isOwner ? null : row.id,
       expiresAtMs: isOwner ? lifeEndsMs : Math.min(lifeEndsMs, row.expiresAtMs),
     });
     return { ...session, isOwner };
@@ -122,11 +123,11 @@ export class Grants {
     if (row === undefined || row.kind === "code" || !this.#isAlive(row)) return undefined;
     const { id, sandboxId, port, expiresAtMs } = row;
     if (row.kind === "link") return { id, sandboxId, port, isOwner: false, expiresAtMs };
+    if (row.parentId === null) return { id, sandboxId, port, isOwner: true, expiresAtMs };
     const rows = await this.#store.list(sandboxId);
-    const parent = rows.find((candidate) => candidate.id === row.parentId);
-    if (parent === undefined || parent.revokedAtMs !== null) return undefined;
-    if (parent.kind === "link" && !this.#isAlive(parent)) return undefined;
-    return { id, sandboxId, port, isOwner: parent.kind === "code", expiresAtMs };
+    const link = rows.find((candidate) => candidate.id === row.parentId);
+    if (link === undefined || link.kind !== "link" || !this.#isAlive(link)) return undefined;
+    return { id, sandboxId, port, isOwner: false, expiresAtMs };
   }
 
   async #find(token: string): Promise<GrantRow | undefined> {

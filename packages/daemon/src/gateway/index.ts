@@ -53,7 +53,7 @@ export interface GatewayOptions {
   readonly publicHostTemplate?: string;
   /** Addresses and CIDR ranges of edges whose X-Forwarded-* count */
   readonly trustedProxies?: readonly string[];
-  /** Sources (CSP) that may show a preview's enter page in a frame; default the base domain and `api.` of it */
+  /** Origins that may show a preview's enter page in a frame, besides the API's own hosts */
   readonly frameAncestors?: readonly string[];
   /** The API's server; it never listens by itself */
   readonly apiServer: Server;
@@ -124,9 +124,10 @@ function build(options: GatewayOptions): {
   });
   const hold = new WakeHold({ directory, waker, dialer, clock, limits });
   const previews = new Previews({ directory, activity, access, hold, clock, limits, sweeper });
-  const frameAncestors = options.frameAncestors ?? [
+  const frameAncestors = [
     `${options.domain}:*`,
     `api.${options.domain}:*`,
+    ...(options.frameAncestors ?? []),
   ];
   const reserved = new Reserved({ grants, previews, hold, clock, throttle, frameAncestors });
   const front = new Front({

@@ -54,7 +54,7 @@ export interface GrantRow {
   readonly kind: "link" | "code" | "session";
   /** SHA-256 of the token, hexadecimal; the token itself is nowhere */
   readonly tokenHash: string;
-  /** The link or code that a session was made from */
+  /** The link that a session was made from; null for a session of the owner, which a code gave */
   readonly parentId: string | null;
   readonly createdAtMs: number;
   readonly expiresAtMs: number;
