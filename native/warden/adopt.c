@@ -62,21 +62,30 @@ int state_write(const struct sandbox *box)
     return renameat(warden.run_fd, temporary, warden.run_fd, name);
 }
 
-/* Read once, from whatever the cgroups offer; who asked knows what each file means. */
+/* From whatever the cgroups offer; who asked knows what each file means. A name that one hierarchy lacks
+ * is not looked for again: looking for what is not there costs the kernel more than reading. */
 void usage_read(const struct sandbox *box, struct buffer *out)
 {
     static const char *const names[] = {
         "memory.current", "memory.peak", "memory.events", "memory.usage_in_bytes", "memory.max_usage_in_bytes",
         "memory.oom_control", "cpu.stat", "cpuacct.usage", "pids.current",
     };
+    static uint32_t lacks[ROOTS_MAX];
     for (unsigned i = 0; i < box->cgroup_count; i++) {
-        CLEANUP_FD int directory = open(box->cgroups[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
-        for (unsigned n = 0; directory >= 0 && n < sizeof names / sizeof *names; n++) {
-            char value[64 + USAGE_BYTES_MAX];
-            size_t length = strlen(names[n]) + 1;
-            memcpy(value, names[n], length);
-            if (file_read(directory, names[n], value + length, USAGE_BYTES_MAX) >= 0)
-                put(out, T_FILE, value, length + strlen(value + length) + 1);
+        unsigned root = 0;
+        size_t length = strlen(box->cgroups[i]) - ID_CHARS - 1;
+        while (root < warden.root_count && (strncmp(warden.roots[root], box->cgroups[i], length) || warden.roots[root][length]))
+            root++;
+        for (unsigned n = 0; n < sizeof names / sizeof *names; n++) {
+            char path[PATH_BYTES], value[64 + USAGE_BYTES_MAX];
+            if (root < warden.root_count && lacks[root] >> n & 1)
+                continue;
+            snprintf(path, sizeof path, "%s/%s", box->cgroups[i], names[n]);
+            size_t at = (size_t)snprintf(value, 64, "%s", names[n]) + 1;
+            if (file_read(AT_FDCWD, path, value + at, USAGE_BYTES_MAX) >= 0)
+                put(out, T_FILE, value, at + strlen(value + at) + 1);
+            else if (root < warden.root_count && errno == ENOENT)
+                lacks[root] |= 1u << n;
         }
     }
 }
@@ -121,6 +130,19 @@ static int survivor_open(const struct sandbox *box, const char *boot_id)
     return fd;
 }
 
+static bool is_frozen(const struct sandbox *box)
+{
+    char path[PATH_BYTES], text[16] = "";
+    for (unsigned i = 0; i < box->cgroup_count && !text[0]; i++) {
+        snprintf(path, sizeof path, "%s/cgroup.freeze", box->cgroups[i]);
+        if (file_read(AT_FDCWD, path, text, sizeof text) > 0)
+            break;
+        snprintf(path, sizeof path, "%s/freezer.state", box->cgroups[i]);
+        file_read(AT_FDCWD, path, text, sizeof text);
+    }
+    return text[0] == '1' || text[0] == 'F';
+}
+
 static void adopt_one(const char *name)
 {
     char id[ID_CHARS + 1] = {0}, boot_id[40] = {0}, text[STATE_BYTES_MAX];
@@ -133,7 +155,8 @@ static void adopt_one(const char *name)
     box->adopted = true;
     int fd = state_parse(box, text, boot_id) ? survivor_open(box, boot_id) : -1;
     if (fd >= 0) {
-        sandbox_watch(box, fd);
+        box->frozen = is_frozen(box);
+        sandbox_adopt(box, fd);
         return;
     }
     sandbox_kill(box); /* by its cgroups: what is left of it, if anything */

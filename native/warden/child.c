@@ -21,9 +21,9 @@
 static struct {
     const struct child *child;
     const char *step;
-    int root_fd;
+    int root_fd, scratch_fd;
     unsigned layers;
-} state = {.root_fd = -1};
+} state = {.root_fd = -1, .scratch_fd = -1};
 
 static _Noreturn void fail(void)
 {
@@ -179,17 +179,28 @@ static void apply_bind(const struct record *r)
     mount_move(fd, target, "");
 }
 
+/* One file system for every scratch place: each superblock costs the kernel memory, and time at every
+ * end of a cgroup on the machine. It is attached outside the root, and goes with the old one. */
 static void apply_tmpfs(const struct record *r)
 {
     CLEANUP_FD int fs = fs_open("tmpfs");
-    option(fs, "mode", "%lo", r->n[1]);
-    option(fs, "uid", "%lu", r->n[2]);
-    option(fs, "gid", "%lu", r->n[3]);
-    option(fs, "size", "%lu", r->n[4]);
-    option(fs, "nr_inodes", "%lu", r->n[5]);
-    CLEANUP_FD int mount_fd = fs_mount(fs, r->n[0]);
-    CLEANUP_FD int target = target_open(r->s[0], true);
-    mount_move(mount_fd, target, "");
+    option(fs, "mode", "%lo", 0711);
+    option(fs, "size", "%lu", r->n[0]);
+    option(fs, "nr_inodes", "%lu", r->n[1]);
+    CLEANUP_FD int mount_fd = fs_mount(fs, MOUNT_ATTR_NOSUID);
+    mount_move(mount_fd, AT_FDCWD, "scratch");
+    state.scratch_fd = check(open("scratch", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+}
+
+static void apply_scratch(const struct record *r)
+{
+    check(mkdirat(state.scratch_fd, r->s[0], (mode_t)r->n[1]));
+    check(fchownat(state.scratch_fd, r->s[0], (uid_t)r->n[2], (gid_t)r->n[3], AT_SYMLINK_NOFOLLOW));
+    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    CLEANUP_FD int fd = check(syscall(SYS_open_tree, state.scratch_fd, r->s[0], flags));
+    mount_attributes(fd, r->n[0], -1);
+    CLEANUP_FD int target = target_open(r->s[1], true);
+    mount_move(fd, target, "");
 }
 
 static void apply_proc(const struct record *r)
@@ -254,13 +265,10 @@ static void apply_mask(const struct record *r)
         return;
     check(target);
     check(fstat(target, &found));
-    CLEANUP_FD int fs = S_ISDIR(found.st_mode) ? fs_open("tmpfs") : -1;
-    if (fs >= 0)
-        option(fs, "nr_inodes", "%lu", 1);
-    CLEANUP_FD int mount_fd =
-        fs >= 0 ? fs_mount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
-                : check(syscall(SYS_open_tree, AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
-    mount_move(mount_fd, target, "");
+    const char *source = S_ISDIR(found.st_mode) ? "empty" : "/dev/null";
+    CLEANUP_FD int fd = check(syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+    mount_attributes(fd, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, -1);
+    mount_move(fd, target, "");
 }
 
 static void apply_loopback(void)
@@ -274,8 +282,8 @@ static void apply_loopback(void)
 
 static void apply_sysctl(const struct record *r)
 {
-    /* /proc/sys/net follows the reader's network namespace, so the host's /proc serves here. */
-    CLEANUP_FD int base = check(open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    /* Through the sandbox's own /proc: the host's would keep one name for each of its sandboxes in one chain. */
+    CLEANUP_FD int base = check(sys_openat2(state.root_fd, "proc/sys", O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT));
     check(file_write(base, r->s[0], r->s[1]));
 }
 
@@ -338,7 +346,7 @@ static const char *step_name(uint16_t tag)
 {
     static const char *const names[] = {
         [T_LAYER] = "layer", [T_OVERLAY] = "overlay", [T_BIND] = "bind", [T_TMPFS] = "tmpfs", [T_PROC] = "proc",
-        [T_DEVPTS] = "devpts", [T_NODE] = "node", [T_MKDIR] = "mkdir", [T_SYMLINK] = "symlink", [T_MASK] = "mask",
+        [T_DEVPTS] = "devpts", [T_NODE] = "node", [T_MKDIR] = "mkdir", [T_SYMLINK] = "symlink", [T_MASK] = "mask", [T_SCRATCH] = "scratch",
         [T_HOSTNAME] = "hostname", [T_LOOPBACK] = "loopback", [T_SYSCTL] = "sysctl", [T_RLIMIT] = "rlimit",
         [T_PIVOT] = "pivot", [T_ENTER] = "enter", [T_CAPS] = "caps", [T_NO_NEW_PRIVS] = "no-new-privs",
         [T_SECCOMP] = "seccomp",
@@ -359,6 +367,7 @@ static void apply(const struct record *r)
     case T_MKDIR: apply_directory(r); break;
     case T_SYMLINK: apply_symlink(r); break;
     case T_MASK: apply_mask(r); break;
+    case T_SCRATCH: apply_scratch(r); break;
     case T_HOSTNAME: check(sethostname(r->s[0], strlen(r->s[0]))); break;
     case T_LOOPBACK: apply_loopback(); break;
     case T_SYSCTL: apply_sysctl(r); break;

@@ -20,13 +20,18 @@ static void run_dir_take(void)
     /* The working directory is what a clone with CLONE_NEWNS finds again in its own copy of the mounts. */
     if (fchdir(warden.run_fd) < 0 || chdir("stage") < 0)
         die(71, "stage");
-    char name[8] = "root";
-    for (int i = -1; i < 64; i++) {
-        if (i >= 0)
+    mode_t mask = umask(0);
+    static const char *const places[] = {"root", "scratch", "empty"};
+    for (int i = -3; i < 64; i++) {
+        char name[16];
+        if (i < 0)
+            snprintf(name, sizeof name, "%s", places[i + 3]);
+        else
             snprintf(name, sizeof name, "l%d", i);
-        if (mkdir(name, 0700) < 0 && errno != EEXIST)
+        if (mkdir(name, i == -1 ? 0555 : 0700) < 0 && errno != EEXIST)
             die(71, "stage");
     }
+    umask(mask);
 }
 
 static const char *arguments_take(int argc, char **argv)

@@ -118,7 +118,8 @@ static void dial_expired(struct source *source)
 /* A socket belongs to the network namespace it was made in, wherever its descriptor goes afterwards. */
 static int socket_inside(const struct sandbox *box, int family)
 {
-    if (setns(box->exit.fd, CLONE_NEWNET) < 0)
+    CLEANUP_FD int pidfd = box->exit.fd < 0 ? (int)syscall(SYS_pidfd_open, box->pid, 0) : -1;
+    if (setns(box->exit.fd < 0 ? pidfd : box->exit.fd, CLONE_NEWNET) < 0)
         return -1;
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
     int error = errno;

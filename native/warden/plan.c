@@ -23,7 +23,8 @@ static const struct shape {
     {T_LAYER, "us", SETUP, MANY},      /* bind flags, host path; the topmost first */
     {T_OVERLAY, "u", SETUP, REQUIRED}, /* overlay flags */
     {T_BIND, "uss", SETUP, MANY},      /* bind flags, host path, target */
-    {T_TMPFS, "uuuuqqs", SETUP, MANY}, /* attributes, mode, uid, gid, bytes, inodes, target */
+    {T_TMPFS, "qq", SETUP, 0},           /* bytes, inodes: one for all scratch places */
+    {T_SCRATCH, "uuuuss", SETUP, MANY},  /* attributes, mode, uid, gid, name, target */
     {T_PROC, "s", SETUP, MANY},
     {T_DEVPTS, "uus", SETUP, MANY},      /* gid or ~0, terminals at most, target */
     {T_NODE, "uuuuuss", SETUP, MANY},    /* major, minor, mode, uid, gid, host path or "", target */
@@ -127,10 +128,12 @@ static bool record_is_valid(const struct record *r)
     if (r->tag == T_CGFILE)
         return r->n[0] < warden.root_count && !strchr(r->s[0], '/') && r->s[0][0] != '.' && r->s[0][0];
     if (r->tag == T_GUEST || r->tag == T_LAYER || r->tag == T_PROC || r->tag == T_MASK ||
-        r->tag == T_TMPFS || r->tag == T_DEVPTS || r->tag == T_MKDIR)
+        r->tag == T_DEVPTS || r->tag == T_MKDIR)
         return path_is_clean(r->s[0]);
     if (r->tag == T_BIND)
         return path_is_clean(r->s[0]) && path_is_clean(r->s[1]);
+    if (r->tag == T_SCRATCH)
+        return path_is_clean(r->s[1]) && !strchr(r->s[0], '/') && r->s[0][0] && r->s[0][0] != '.';
     if (r->tag == T_NODE)
         return path_is_clean(r->s[1]) && (r->s[0][0] == 0 || path_is_clean(r->s[0]));
     if (r->tag == T_SYMLINK)

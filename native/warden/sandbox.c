@@ -105,14 +105,8 @@ static void sandbox_clean(struct source *source)
     sandbox_forget(box);
 }
 
-static void exit_ready(struct source *source, uint32_t events)
+static void sandbox_ended(struct sandbox *box)
 {
-    (void)events;
-    struct sandbox *box = (struct sandbox *)source;
-    siginfo_t info = {0};
-    /* An adopted sandbox is another process's child by now: its status went to that one. */
-    if (waitid((idtype_t)P_PIDFD, (id_t)source->fd, &info, WEXITED | WNOHANG) == 0 && info.si_pid)
-        box->status = info.si_code == CLD_EXITED ? info.si_status : 0x100 | info.si_status;
     char step[4 + sizeof box->step] = {0};
     if (box->setup.fd >= 0 && recv(box->setup.fd, step, sizeof step - 1, MSG_DONTWAIT) > 4 && !box->error) {
         memcpy(&box->error, step, 4);
@@ -121,24 +115,51 @@ static void exit_ready(struct source *source, uint32_t events)
     usage_read(box, &box->final_usage);
     box->exited = true;
     source_remove(&box->setup);
-    source_remove(source);
-    sandbox_clean(source);
+    source_remove(&box->exit);
+    sandbox_clean(&box->exit);
 }
 
-void sandbox_watch(struct sandbox *box, int pidfd)
+/* No descriptor is kept for a child of our own: every clone would copy a thousand of them. Until it is
+ * reaped, here and nowhere else, its pid stays its own. Workers end with no signal and are not seen here. */
+void children_reap(void)
+{
+    siginfo_t info = {0};
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
+        struct sandbox *box = warden.sandboxes;
+        while (box && (box->adopted || box->exited || box->pid != info.si_pid))
+            box = box->next;
+        if (box) {
+            box->status = info.si_code == CLD_EXITED ? info.si_status : 0x100 | info.si_status;
+            sandbox_ended(box);
+        }
+        info.si_pid = 0;
+    }
+}
+
+static void adopted_ready(struct source *source, uint32_t events)
+{
+    (void)events; /* the status went to whoever is its parent by now */
+    sandbox_ended((struct sandbox *)source);
+}
+
+void sandbox_adopt(struct sandbox *box, int pidfd)
 {
     box->exit.fd = pidfd;
-    box->exit.ready = exit_ready;
+    box->exit.ready = adopted_ready;
     box->exit.expired = sandbox_clean;
     source_add(&box->exit, EPOLLIN);
 }
 
-/* The kernel ends a PID namespace with its first process; cgroup.kill also reaches one that is not in it yet. */
+/* The kernel ends a PID namespace with its first process. Without one there may be a child that never
+ * began: cgroup.kill reaches that. A process frozen by v1 takes its signal only when it thaws. */
 void sandbox_kill(struct sandbox *box)
 {
+    bool is_alive = box->exit.fd >= 0 || (box->pid > 0 && !box->adopted && !box->exited);
     if (box->exit.fd >= 0)
         syscall(SYS_pidfd_send_signal, box->exit.fd, SIGKILL, NULL, 0);
-    for (unsigned i = 0; i < box->cgroup_count; i++) {
+    else if (is_alive)
+        kill(box->pid, SIGKILL);
+    for (unsigned i = 0; i < box->cgroup_count && (box->frozen || !is_alive); i++) {
         char path[PATH_BYTES];
         snprintf(path, sizeof path, "%s/cgroup.kill", box->cgroups[i]);
         file_write(AT_FDCWD, path, "1");
@@ -202,20 +223,23 @@ int userns_map(pid_t pid, const struct record *map)
     return file_write(proc, "gid_map", text) < 0 ? errno : 0;
 }
 
+static int userns_wait(void *ends)
+{
+    char byte;
+    close(((int *)ends)[1]);
+    /* The end of file comes when the warden is done, or dead. No errno is touched: the memory is shared. */
+    return read(((int *)ends)[0], &byte, 1) == 0 ? 0 : 1;
+}
+
 /* A process of its own makes the user namespace, so that the sandbox's other namespaces, made by us,
  * belong to the host: its root owns nothing but its ids. The map serves id-mapped mounts as well. */
 int userns_make(const struct record *map, int *fd_out)
 {
+    static _Alignas(16) char stack[16384];
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return errno;
-    struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
-    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
-    if (pid == 0) {
-        char wait;
-        close(ends[1]);
-        _exit(read(ends[0], &wait, 1) == 0 ? 0 : 1);
-    }
+    pid_t pid = clone(userns_wait, stack + sizeof stack, CLONE_NEWUSER | CLONE_VM, ends);
     int error = pid < 0 ? errno : userns_map(pid, map);
     if (!error) {
         char path[64];
@@ -223,10 +247,10 @@ int userns_make(const struct record *map, int *fd_out)
         *fd_out = open(path, O_RDONLY | O_CLOEXEC);
         error = *fd_out < 0 ? errno : 0;
     }
-    close(ends[0]);
     close(ends[1]);
-    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+    while (pid > 0 && waitpid(pid, NULL, (int)__WCLONE) < 0 && errno == EINTR)
         ;
+    close(ends[0]);
     return error;
 }
 
@@ -324,8 +348,8 @@ static int cgroups_make(struct sandbox *box, const struct plan *plan, struct chi
 
 static int child_clone(struct sandbox *box, struct child *child, int into, int sockets[2])
 {
-    struct clone_args args = {.exit_signal = SIGCHLD, .pidfd = (uint64_t)(uintptr_t)&box->exit.fd};
-    args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
     if (!warden.privileged)
         args.flags |= CLONE_NEWUSER;
     if (into >= 0) {
@@ -396,8 +420,8 @@ void sandbox_create(const struct plan *plan, const struct reply_to *to)
     box->setup.ready = setup_ready;
     box->setup.expired = setup_expired;
     box->error = create_begin(box, plan);
-    if (box->exit.fd >= 0) {
-        sandbox_watch(box, box->exit.fd);
+    box->exit.expired = sandbox_clean;
+    if (box->pid > 0) {
         if (box->error)
             sandbox_kill(box);
         else {
@@ -406,6 +430,5 @@ void sandbox_create(const struct plan *plan, const struct reply_to *to)
         }
         return;
     }
-    box->exit.expired = sandbox_clean;
     sandbox_clean(&box->exit);
 }

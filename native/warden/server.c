@@ -1,4 +1,5 @@
 /* One thread, one epoll, framed requests on a unix socket. */
+#include <linux/sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -334,7 +335,7 @@ static void worker_ready(struct source *source, uint32_t events)
     if (n > 0 || (n < 0 && errno == EINTR))
         return;
     int status = 0;
-    while (waitpid(worker->pid, &status, 0) < 0 && errno == EINTR)
+    while (waitpid(worker->pid, &status, (int)__WALL) < 0 && errno == EINTR)
         ;
     if (status == 0 && n == 0)
         reply(&worker->to, &worker->out, -1);
@@ -377,7 +378,8 @@ void worker_run(const struct reply_to *to, const struct plan *plan,
         reply_error(to, errno, "worker");
         return;
     }
-    worker->pid = fork();
+    struct clone_args args = {0}; /* no exit signal: children_reap is for sandboxes */
+    worker->pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
     if (worker->pid == 0)
         worker_main(ends[1], plan, work);
     close(ends[1]);
@@ -436,24 +438,28 @@ void server_listen(const char *path)
     source_add(&server.listener, EPOLLIN);
 }
 
-static volatile sig_atomic_t is_stopping;
+static volatile sig_atomic_t is_stopping, has_ended_children;
 
-static void stop(int signal_number)
+static void note_signal(int number)
 {
-    (void)signal_number;
-    is_stopping = 1;
+    if (number == SIGCHLD)
+        has_ended_children = 1;
+    else
+        is_stopping = 1;
 }
 
-/* TERM and INT are blocked except while the loop waits, so none is lost in between. */
+/* Signals are blocked except while the loop waits, so none is lost in between. */
 void server_run(void)
 {
     sigset_t blocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);
     sigaddset(&blocked, SIGINT);
+    sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, NULL);
-    signal(SIGTERM, stop);
-    signal(SIGINT, stop);
+    signal(SIGTERM, note_signal);
+    signal(SIGINT, note_signal);
+    signal(SIGCHLD, note_signal);
     sigset_t none;
     sigemptyset(&none);
     while (!is_stopping) {
@@ -465,6 +471,10 @@ void server_run(void)
         if (count > 0) {
             struct source *source = event.data.ptr;
             source->ready(source, event.events);
+        }
+        if (has_ended_children) {
+            has_ended_children = 0;
+            children_reap();
         }
         deadlines_expire();
     }

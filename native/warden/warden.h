@@ -42,7 +42,7 @@ enum op {
 /* Records of a request or plan. Values are u32/u64 little endian, then NUL-ended strings. */
 enum tag {
     T_ID = 1, T_GUEST, T_ARG, T_ENV, T_USERNS, T_CGROUP, T_CGFILE,
-    T_LAYER = 20, T_OVERLAY, T_BIND, T_TMPFS, T_PROC, T_DEVPTS, T_NODE, T_MKDIR, T_SYMLINK, T_MASK,
+    T_LAYER = 20, T_OVERLAY, T_BIND, T_TMPFS, T_PROC, T_DEVPTS, T_NODE, T_MKDIR, T_SYMLINK, T_MASK, T_SCRATCH,
     T_HOSTNAME = 40, T_LOOPBACK, T_SYSCTL, T_RLIMIT,
     T_PIVOT = 60, T_ENTER, T_CAPS, T_NO_NEW_PRIVS, T_LANDLOCK, T_SECCOMP,
     T_PORT = 80, T_VOLUME, T_POOL, T_EVENTS,
@@ -81,7 +81,7 @@ struct source {
 struct reply_to { uint32_t connection, generation, request, op; };
 
 struct sandbox {
-    struct source exit; /* .fd is the pidfd */
+    struct source exit; /* .fd is the pidfd of an adopted one; children of our own tell by SIGCHLD */
     struct source setup; /* .fd is the child's status socket while it sets up */
     char id[ID_CHARS + 1];
     pid_t pid;
@@ -153,7 +153,8 @@ void sandbox_list(struct buffer *out);
 struct sandbox *sandbox_find(const char *id);
 struct sandbox *sandbox_new(const char *id);
 void sandbox_forget(struct sandbox *box);
-void sandbox_watch(struct sandbox *box, int pidfd);
+void sandbox_adopt(struct sandbox *box, int pidfd);
+void children_reap(void);
 void sandbox_kill(struct sandbox *box);
 void usage_read(const struct sandbox *box, struct buffer *out);
 bool cgroups_remove(struct sandbox *box);

@@ -20,7 +20,7 @@ export interface SandboxLimits {
   readonly processCount: number;
   /** Open files of one process */
   readonly openFilesMax: number;
-  /** Bytes of `/tmp` */
+  /** Bytes of `/tmp`; scratch places share one file system of `tmpBytes + shmBytes` */
   readonly tmpBytes: number;
   /** Bytes of `/dev/shm` */
   readonly shmBytes: number;

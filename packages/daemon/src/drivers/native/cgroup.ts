@@ -33,6 +33,7 @@ interface CgroupMount {
 const WANTED: readonly Controller[] = ["memory", "cpu", "pids", "freezer"];
 /** Kernels without swap lack these, and need them as little */
 const MAY_LACK: ReadonlySet<string> = new Set(["memory.swap.max", "memory.memsw.limit_in_bytes"]);
+/** The kernel's own default, so v1 need not be told */
 const CPU_PERIOD_US = 100_000;
 const CPU_QUOTA_US_MIN = 1000;
 
@@ -148,10 +149,7 @@ function filesOf(root: CgroupRoot, limits: SandboxLimits): [name: string, value:
       ["memory.limit_in_bytes", memory],
       ["memory.memsw.limit_in_bytes", memory],
     ],
-    cpu: [
-      ["cpu.cfs_period_us", String(CPU_PERIOD_US)],
-      ["cpu.cfs_quota_us", quota],
-    ],
+    cpu: [["cpu.cfs_quota_us", quota]],
     pids: [["pids.max", processes]],
     freezer: [],
   };

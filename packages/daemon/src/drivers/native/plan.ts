@@ -32,6 +32,8 @@ const BIND = { idmap: 1, readOnly: 2, recursive: 4, noExec: 8 } as const;
 const OVERLAY = { userXattr: 1, redirect: 2 } as const;
 /** Mount attributes of `mount_setattr(2)` */
 const ATTRIBUTE = { noSuid: 2, noDev: 4, noExec: 8 } as const;
+/** Files of all scratch places together */
+const INODES_MAX = 262_144;
 const NO_GID = 0xffff_ffff;
 const TERMINALS_MAX = 256;
 const TTY_GID = 5;
@@ -103,7 +105,6 @@ export function planOf(spec: SandboxSpec, machine: PlanMachine): PlanRecord[] {
     ...cgroupRecords(machine.cgroups, spec.limits),
     ...rootRecords(spec, machine),
     ...deviceRecords(spec, machine, range),
-    ...scratchRecords(spec, machine, range),
     ["proc", "/proc"],
     ...MASKED.map((path): PlanRecord => ["mask", path]),
     ...spec.template.binds.map(
@@ -155,7 +156,8 @@ function deviceRecords(spec: SandboxSpec, machine: PlanMachine, range: IdRange):
   const { noSuid, noExec, noDev } = ATTRIBUTE;
   const terminalGid = machine.isPrivileged ? range.base + TTY_GID : NO_GID;
   return [
-    ["tmpfs", noSuid | noExec, 0o755, uid, gid, 64 * KIB, 64, "/dev"],
+    ["tmpfs", spec.limits.tmpBytes + spec.limits.shmBytes, INODES_MAX],
+    ["scratch", noSuid | noExec, 0o755, uid, gid, "dev", "/dev"],
     ...NODES.map(
       ([name, major, minor]): PlanRecord => [
         "node",
@@ -170,21 +172,9 @@ function deviceRecords(spec: SandboxSpec, machine: PlanMachine, range: IdRange):
     ),
     ...DEV_LINKS.map(([value, path]): PlanRecord => ["symlink", value, path]),
     ["devpts", terminalGid, TERMINALS_MAX, "/dev/pts"],
-    ["tmpfs", noSuid | noDev, 0o1777, uid, gid, spec.limits.shmBytes, INODES_SHM, "/dev/shm"],
-  ];
-}
-
-const INODES_SHM = 16_384;
-const INODES_TMP = 262_144;
-const INODES_RUN = 8_192;
-const RUN_BYTES = 16 * 1024 * KIB;
-
-function scratchRecords(spec: SandboxSpec, machine: PlanMachine, range: IdRange): PlanRecord[] {
-  const [uid, gid] = owner(machine, range);
-  const flags = ATTRIBUTE.noSuid | ATTRIBUTE.noDev;
-  return [
-    ["tmpfs", flags, 0o1777, uid, gid, spec.limits.tmpBytes, INODES_TMP, "/tmp"],
-    ["tmpfs", flags, 0o755, uid, gid, RUN_BYTES, INODES_RUN, "/run"],
+    ["scratch", noSuid | noDev, 0o1777, uid, gid, "shm", "/dev/shm"],
+    ["scratch", noSuid | noDev, 0o1777, uid, gid, "tmp", "/tmp"],
+    ["scratch", noSuid | noDev, 0o755, uid, gid, "run", "/run"],
   ];
 }
 
