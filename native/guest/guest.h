@@ -76,6 +76,7 @@ struct proc {
     uint32_t tail_left[2];
     int64_t kill_at, cork_at, drain_at, group_until;
     uint64_t started_at_ms, max_rss_bytes, cpu_time_us;
+    uint64_t delivered[2]; /* bytes of stdout and stderr so far, of kept commands */
     struct buffer ring;
     struct conn *viewers;
     char *tag, *cwd, *command;

@@ -83,7 +83,9 @@ static void proc_deliver(struct proc *proc, uint8_t type, const uint8_t *data, s
     if (proc->discard) return;
     for (struct conn *conn = proc->viewers; conn; conn = conn->viewer_next)
         frame_put(&conn->out, type, data, bytes);
-    if (proc->keep) ring_put(proc, type, data, bytes);
+    if (!proc->keep) return;
+    proc->delivered[type == SAY_STDERR] += bytes;
+    ring_put(proc, type, data, bytes);
 }
 
 static void proc_read(struct proc *proc, struct source *from, uint8_t type) {
@@ -105,7 +107,7 @@ static void proc_read(struct proc *proc, struct source *from, uint8_t type) {
             *tail_left = 0;
         }
     }
-    if (from->ready) proc_mark(proc);
+    if (from->ready && from->fd >= 0) proc_mark(proc);
 }
 
 /* The status pipe is empty when execve closed it, or holds the reason why there is no command. */

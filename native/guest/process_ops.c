@@ -83,12 +83,25 @@ static struct proc *find_or_refuse(struct conn *conn, const struct request *requ
     return proc;
 }
 
+/* Where in each stream the kept output starts, so that who was here before knows what is new. */
+static void put_attached(struct buffer *out, const struct proc *proc) {
+    uint64_t from[2] = {proc->delivered[0], proc->delivered[1]};
+    const struct buffer *ring = &proc->ring;
+    for (size_t at = 0; at < ring->length; at += FRAME_HEADER_BYTES + get_u32(ring->data + at))
+        from[ring->data[at + 4] == SAY_STDERR] -= get_u32(ring->data + at);
+    uint8_t started[20];
+    set_u32(started, (uint32_t)proc->pid);
+    for (int i = 0; i < 2; i++) {
+        set_u32(started + 4 + 8 * i, (uint32_t)from[i]);
+        set_u32(started + 8 + 8 * i, (uint32_t)(from[i] >> 32));
+    }
+    frame_put(out, SAY_STARTED, started, sizeof started);
+}
+
 void op_attach(struct conn *conn, const struct request *request) {
     struct proc *proc = find_or_refuse(conn, request);
     if (!proc) return;
-    uint8_t pid[4];
-    set_u32(pid, (uint32_t)proc->pid);
-    frame_put(&conn->out, SAY_STARTED, pid, sizeof pid);
+    put_attached(&conn->out, proc);
     buffer_put(&conn->out, proc->ring.data, proc->ring.length);
     if (proc->reported) {
         put_exit(&conn->out, proc);

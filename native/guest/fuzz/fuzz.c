@@ -95,7 +95,8 @@ static size_t make_request(uint8_t *data) {
         uint32_t length = kind < 3 ? 4 : kind < 4 ? 8 : random_number(200);
         set_u32(data + at, length << 8 | tag);
         for (uint32_t i = 0; i < length; i++)
-            data[at + 4 + i] = (uint8_t)(kind == 7 ? random_number(256) : "=/ab:.\n0"[random_number(8)]);
+            data[at + 4 + i] = kind == 7 ? (uint8_t)random_number(256)
+                                         : (uint8_t)"=/ab:.\n0"[random_number(8)];
         at += 4 + length;
     }
     return at;

@@ -41,6 +41,7 @@ static void listen_on(const char *path) {
     check(listen(fd, 1024), "listen");
     check(dup2(fd, 3), "dup2");
     if (fd != 3) close(fd);
+    check((int)write(STDOUT_FILENO, "ready\n", 6), "stdout");
 }
 
 static void enter(bool single_uid) {

@@ -12,6 +12,9 @@ import type { ExecExit, ExecRequest, ExecSession, GuestConnect, ProcessTarget, T
 const FLAG = { stdin: 1, terminal: 2, keep: 4 } as const;
 const TAG_BYTES_MAX = 64;
 const USER_BYTES_MAX = 127;
+/** A pid; an attached command's also says where in stdout and in stderr its kept output starts */
+const STARTED_BYTES = 4;
+const ATTACHED_BYTES = 20;
 const LOST: ExecExit = { exitCode: null, signal: null, reason: "lost", maxRssBytes: 0, cpuTimeMs: 0 };
 
 function checkText(what: string, value: string, bytesMax: number): void {
@@ -76,6 +79,7 @@ class GuestExecSession implements ExecSession, FrameHandler {
   readonly #exit = Promise.withResolvers<ExecExit>();
   readonly #start = Promise.withResolvers<ExecSession>();
   #pid: number | undefined;
+  #replayedFrom = { stdout: 0, stderr: 0 };
   #ended = false;
   #sentStdin = false;
 
@@ -92,6 +96,10 @@ class GuestExecSession implements ExecSession, FrameHandler {
   get pid(): number {
     invariant(this.#pid !== undefined, "a session is handed out when its command has started");
     return this.#pid;
+  }
+
+  get replayedFrom(): { readonly stdout: number; readonly stderr: number } {
+    return this.#replayedFrom;
   }
 
   get output(): OutputQueue {
@@ -154,9 +162,16 @@ class GuestExecSession implements ExecSession, FrameHandler {
 
   #onFirstFrame(type: number, payload: Uint8Array): void {
     if (type === SAY.error) throw guestError(payload, "exec", this.#subject);
-    if (type !== SAY.started || payload.byteLength !== 4)
+    const isAttached = payload.byteLength === ATTACHED_BYTES;
+    if (type !== SAY.started || (payload.byteLength !== STARTED_BYTES && !isAttached))
       throw new BelljarError("GUEST_PROTOCOL", `the guest answered a command with frame ${type}`);
-    this.#pid = new DataView(payload.buffer, payload.byteOffset, 4).getUint32(0, true);
+    const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+    this.#pid = view.getUint32(0, true);
+    if (isAttached)
+      this.#replayedFrom = {
+        stdout: Number(view.getBigUint64(4, true)),
+        stderr: Number(view.getBigUint64(12, true)),
+      };
     this.#connection.forgetSignal();
     this.#start.resolve(this);
   }

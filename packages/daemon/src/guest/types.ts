@@ -74,6 +74,8 @@ export interface ExecOutput {
 /** A running command. Closing it cancels the command (TERM, then KILL) unless it is kept. */
 export interface ExecSession {
   readonly pid: number;
+  /** Where in each stream, in bytes, `output` starts: above 0 when attaching to what wrote more than is kept */
+  readonly replayedFrom: { readonly stdout: number; readonly stderr: number };
   /** For one reader. What is not read holds the command back once 256 KiB wait. */
   readonly output: AsyncIterable<ExecOutput>;
   /** Resolves at the end and never rejects; all output is in `output` by then */
