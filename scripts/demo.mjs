@@ -125,7 +125,7 @@ async function createSandbox(daemon, cleanUp) {
 /** Copied beside its place and moved there whole, so that the dev server never sees half an app. */
 async function copyExample(dataDir, sandbox) {
   await belljar(dataDir, ["sandbox", "cp", EXAMPLE, `${sandbox.id}:${APP_DIR}.copy`]);
-  await sandbox.files.move(`${APP_DIR}.copy`, APP_DIR);
+  await sandbox.files.move(`${APP_DIR}.copy`, APP_DIR, { user: "user" });
 }
 
 /** The first answer of the app through its preview, asked for until it comes. */

@@ -1,4 +1,4 @@
-import { openClient } from "../client.ts";
+import { type Client, openClient } from "../client.ts";
 import type { Context } from "../command.ts";
 import { download } from "../copy/download.ts";
 import { CopyReport, type CopySummary } from "../copy/report.ts";
@@ -17,6 +17,8 @@ export async function sandboxCopy(context: Context, input: Input): Promise<numbe
   const inside = sandboxOf(source, target);
   const client = await openClient(context);
   const sandbox = await client.sandbox(inside, context.signal);
+  const user =
+    input.text("user") ?? (await defaultUserOf(client, sandbox.info.template, context.signal));
   const summary = await context.output.progress("copying", async (update) => {
     const report = new CopyReport(context.output, update);
     const common = {
@@ -24,7 +26,7 @@ export async function sandboxCopy(context: Context, input: Input): Promise<numbe
       sandbox,
       source: source.path,
       target: target.path,
-      user: input.text("user"),
+      user,
       report,
       signal: context.signal,
     };
@@ -35,6 +37,17 @@ export async function sandboxCopy(context: Context, input: Input): Promise<numbe
   if (context.output.json) context.output.data(summary);
   else context.output.say(describe(summary));
   return summary.refused.length === 0 ? EXIT.ok : EXIT.failed;
+}
+
+/** Files belong to whom commands run as, named outright so that tar and the files API act as the same one. */
+async function defaultUserOf(
+  client: Client,
+  template: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  for await (const each of client.belljar.templates({ signal }))
+    if (each.name === template) return each.defaultUser;
+  return undefined;
 }
 
 function sandboxOf(source: CopySpec, target: CopySpec): string {
