@@ -47,7 +47,8 @@ export function usageFrom(records: readonly AnswerRecord[]): ResourceUsage {
   for (const { tag, value } of records) {
     if (tag !== ANSWERS.file) continue;
     const name = textAt(value);
-    if (!files.has(name)) files.set(name, textAt(value, name.length + 1));
+    // Two hierarchies may have a file of one name (`cpu.stat`) with different lines.
+    files.set(name, `${files.get(name) ?? ""}${textAt(value, name.length + 1)}`);
   }
   return usageOf(files);
 }
