@@ -39,9 +39,13 @@ export class ApiRoute implements ExchangeOwner {
     // A half that is destroyed says nothing to the other one.
     theirs.once("close", () => ours.destroy());
     ours.once("close", () => theirs.destroy());
-    const upstream = new Upstream(ours, () => this.#upstreams.delete(connection));
+    const onClientClose = () => upstream.destroy();
+    const upstream = new Upstream(ours, () => {
+      connection.socket.off("close", onClientClose);
+      if (this.#upstreams.get(connection) === upstream) this.#upstreams.delete(connection);
+    });
     this.#upstreams.set(connection, upstream);
-    connection.socket.once("close", () => upstream.destroy());
+    connection.socket.once("close", onClientClose);
     this.#server.emit("connection", theirs);
     return upstream;
   }

@@ -21,6 +21,12 @@ export interface HoldOptions {
   readonly limits: GatewayLimits;
 }
 
+interface Until {
+  /** Monotonic `ms` */
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Holds visitors while a sandbox wakes and its app begins to listen. However many visitors, a
  * sandbox is woken once, and all of them learn how that ended. A visitor who leaves does not stop it.
@@ -45,61 +51,83 @@ export class WakeHold {
     signal: AbortSignal,
     onStep: (step: WakeStep) => void,
   ): Promise<Duplex> {
-    const held = this.#heldCounts.get(target.id) ?? 0;
-    if (held >= this.#options.limits.heldPerSandboxMax) {
-      throw new BelljarError("PREVIEW_LIMIT", `${held} requests already wait for this sandbox`);
+    const isAwake = this.#stateOf(target) === "running";
+    const deadlineMs = this.#options.clock.monotonic() + this.#patienceMs(target.id, isAwake);
+    if (isAwake) {
+      onStep("connecting");
+      const stream = await this.#tryDial(target, { deadlineMs, signal });
+      if (!(stream instanceof Error)) return stream;
     }
-    this.#heldCounts.set(target.id, held + 1);
+    this.#hold(target.id);
     try {
-      return await this.#connect(target, signal, onStep);
+      return await this.#connectHeld(target, { deadlineMs, signal }, onStep);
     } finally {
-      const left = (this.#heldCounts.get(target.id) ?? 1) - 1;
-      if (left === 0) this.#heldCounts.delete(target.id);
-      else this.#heldCounts.set(target.id, left);
+      this.#unhold(target.id);
     }
   }
 
-  async #connect(
+  async #connectHeld(
     target: Target,
-    signal: AbortSignal,
+    until: Until,
     onStep: (step: WakeStep) => void,
   ): Promise<Duplex> {
-    const { clock, directory, dialer } = this.#options;
-    const startedMs = clock.monotonic();
-    let deadlineMs = startedMs + this.#patienceMs(target.id, startedMs);
+    const { clock } = this.#options;
     let pauseMs = RETRY_FIRST_MS;
     for (;;) {
-      const state = directory.find(target.id, target.port)?.state;
-      if (state !== "running") {
-        deadlineMs = startedMs + this.#options.limits.holdMs;
+      if (this.#stateOf(target) !== "running") {
         onStep("waking");
-        await this.#bounded(this.#wake(target.id), deadlineMs, signal);
+        await this.#bounded(this.#wake(target.id), until);
       }
       onStep("connecting");
-      try {
-        return await this.#dial(dialer, target, { deadlineMs, signal });
-      } catch (error) {
-        if (signal.aborted) throw cancelled();
-        if (clock.monotonic() + pauseMs >= deadlineMs) {
-          throw new BelljarError(
-            "PREVIEW_UNREACHABLE",
-            `nothing listens on port ${target.port}`,
-            undefined,
-            { cause: error },
-          );
-        }
+      const stream = await this.#tryDial(target, until);
+      if (!(stream instanceof Error)) return stream;
+      if (clock.monotonic() + pauseMs >= until.deadlineMs) {
+        const message = `nothing listens on port ${target.port}`;
+        throw new BelljarError("PREVIEW_UNREACHABLE", message, undefined, { cause: stream });
       }
-      await this.#pause(pauseMs, signal);
+      await this.#pause(pauseMs, until.signal);
       pauseMs = Math.min(pauseMs * 2, RETRY_LONGEST_MS);
     }
   }
 
-  /** A sandbox that has just been woken is given the time that a wake is given; one that runs is not. */
-  #patienceMs(id: SandboxId, nowMs: number): number {
+  /** Visitors of a sandbox that runs are not held: only what has to wait counts against the limit. */
+  #hold(id: SandboxId): void {
+    const held = this.#heldCounts.get(id) ?? 0;
+    if (held >= this.#options.limits.heldPerSandboxMax) {
+      throw new BelljarError("PREVIEW_LIMIT", `${held} requests already wait for this sandbox`);
+    }
+    this.#heldCounts.set(id, held + 1);
+  }
+
+  #unhold(id: SandboxId): void {
+    const left = (this.#heldCounts.get(id) ?? 1) - 1;
+    if (left === 0) this.#heldCounts.delete(id);
+    else this.#heldCounts.set(id, left);
+  }
+
+  #stateOf(target: Target): string {
+    const record = this.#options.directory.find(target.id, target.port);
+    if (record === undefined) throw new BelljarError("PREVIEW_NOT_FOUND", "the preview is gone");
+    return record.state;
+  }
+
+  /** A stream, or why there is none. */
+  async #tryDial(target: Target, until: Until): Promise<Duplex | Error> {
+    try {
+      return await this.#dial(target, until);
+    } catch (error) {
+      if (until.signal.aborted) throw cancelled();
+      return error instanceof Error ? error : new BelljarError("INTERNAL", "the dialler failed");
+    }
+  }
+
+  /** A sandbox that sleeps, or has just been woken, is given the time that a wake is given; one that runs is not. */
+  #patienceMs(id: SandboxId, isAwake: boolean): number {
     const { holdMs, connectGraceMs } = this.#options.limits;
     const wokenAtMs = this.#wokenAtMs.get(id);
-    const isJustWoken = wokenAtMs !== undefined && nowMs - wokenAtMs < holdMs;
-    return isJustWoken ? holdMs : Math.min(connectGraceMs, holdMs);
+    const isJustWoken =
+      wokenAtMs !== undefined && this.#options.clock.monotonic() - wokenAtMs < holdMs;
+    return isAwake && !isJustWoken ? Math.min(connectGraceMs, holdMs) : holdMs;
   }
 
   #wake(id: SandboxId): Promise<void> {
@@ -130,11 +158,7 @@ export class WakeHold {
   }
 
   /** The signal given to the dialler ends with the dialling: a visitor who leaves later must not close a kept connection. */
-  async #dial(
-    dialer: PortDialer,
-    target: Target,
-    until: { deadlineMs: number; signal: AbortSignal },
-  ): Promise<Duplex> {
+  async #dial(target: Target, until: Until): Promise<Duplex> {
     if (until.signal.aborted) throw cancelled();
     const dialling = new AbortController();
     const stop = () => dialling.abort();
@@ -143,7 +167,7 @@ export class WakeHold {
     void timer;
     until.signal.addEventListener("abort", stop, { once: true });
     try {
-      const stream = await dialer.dial(target.id, target.port, dialling.signal);
+      const stream = await this.#options.dialer.dial(target.id, target.port, dialling.signal);
       if (!until.signal.aborted) return stream;
       stream.destroy();
       throw cancelled();
@@ -153,7 +177,7 @@ export class WakeHold {
   }
 
   /** Waits for `work` until the deadline or until the visitor leaves; the work itself goes on. */
-  async #bounded(work: Promise<void>, deadlineMs: number, signal: AbortSignal): Promise<void> {
+  async #bounded(work: Promise<void>, { deadlineMs, signal }: Until): Promise<void> {
     const { clock } = this.#options;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const leave = () => reject(cancelled());
