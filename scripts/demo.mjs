@@ -21,6 +21,7 @@ const EXAMPLE = join(ROOT, "examples/vite-react");
 const BELLJAR = join(ROOT, "packages/cli/bin/belljar");
 const FIRST_BYTE_TIMEOUT_MS = 60_000;
 const RETRY_MS = 200;
+const STAY_INTERVAL_MS = 60_000;
 const ANSWER_BYTES_MAX = 1024 * 1024;
 
 /** The app is copied in after the start: the start command waits until all of it is there. */
@@ -115,10 +116,16 @@ async function createSandbox(daemon, cleanUp) {
     name: `demo-${randomBytes(3).toString("hex")}`,
     template: "host",
     ports: [{ port: APP_PORT, visibility: "link" }],
+    // What an ordinary user's kernel rights cannot apply is left out, and said below; root gets every layer or none.
+    onUnsupported: process.geteuid?.() === 0 ? "refuse" : "degrade",
     start: { command: ["/bin/sh", "-c", START], cwd: "/home/user" },
     metadata: { made: "demo" },
   });
   cleanUp.add("destroy the sandbox", () => sandbox.destroy());
+  const missing = sandbox.info.effective.filter((layer) => layer.asked && !layer.inForce);
+  if (missing.length > 0) {
+    say(`  without root, this sandbox goes without ${missing.map((layer) => layer.layer).join(", ")}`);
+  }
   return sandbox;
 }
 
@@ -205,9 +212,8 @@ async function showApp(options, cleanUp, watch, stopIfAsked) {
 }
 
 function printSummary(app, options) {
-  const here = relative(process.cwd(), BELLJAR);
-  const command = here.startsWith("..") ? BELLJAR : here;
-  const dataDir = ` --data-dir ${relative(process.cwd(), options.dataDir) || "."}`;
+  const command = shortPath(BELLJAR);
+  const dataDir = ` --data-dir ${shortPath(options.dataDir)}`;
   say(`
   A Vite + React app runs in sandbox ${app.name} (${app.sandboxId}). Open it:
 
@@ -224,6 +230,12 @@ function printSummary(app, options) {
                                  ${command} sandbox wake${dataDir} ${app.name}
 
   The link works for a day. Ctrl-C destroys the sandbox and stops the daemon.`);
+}
+
+/** As one would type it from here. */
+function shortPath(path) {
+  const short = relative(process.cwd(), path) || ".";
+  return short.startsWith("..") ? path : short;
 }
 
 function readOptions() {
@@ -266,6 +278,13 @@ function listenForSignals() {
   };
 }
 
+/** A promise alone does not keep Node running; a timer does. */
+async function stayUntil(promise) {
+  const timer = setInterval(() => undefined, STAY_INTERVAL_MS);
+  await promise;
+  clearInterval(timer);
+}
+
 function endNow() {
   endRunning("SIGKILL");
   process.exit(1);
@@ -294,7 +313,7 @@ async function main() {
     if (!options.once) {
       if (options.json) process.stdout.write(`${JSON.stringify(outcome.result)}\n`);
       printSummary(app, options);
-      await signals.asked;
+      await stayUntil(signals.asked);
     }
   } catch (error) {
     outcome.exitCode = 1;
