@@ -58,6 +58,8 @@ static void kill_everything(int signal) {
             if (!proc->exited) kill(-proc->pid, signal);
 }
 
+static void reap(void);
+
 void shutdown_begin(uint32_t grace_ms) {
     if (guest.shutting_down) return;
     guest.shutting_down = true;
@@ -65,6 +67,8 @@ void shutdown_begin(uint32_t grace_ms) {
     wake_by(guest.shutdown_at);
     kill_everything(SIGTERM);
     kill_everything(SIGCONT);
+    /* Where nothing runs there is nothing to wait for, and no SIGCHLD that would say so. */
+    reap();
 }
 
 static void reap(void) {
