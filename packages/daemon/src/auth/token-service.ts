@@ -27,8 +27,6 @@ export interface Identity {
 
 /** Makes, knows and revokes API tokens. */
 export interface TokenService {
-  /** Reads the stored tokens. Call before anything else. */
-  open(): Promise<void>;
   /** Makes the first token, scope admin, if the store holds none and the configuration gives none; its value is never readable again. */
   createFirst(): Promise<Token | undefined>;
   /** The token with its value, this once. */
@@ -73,6 +71,8 @@ class StoredTokens implements TokenService {
   readonly #configured: ReadonlyMap<string, Identity>;
   readonly #byHash = new Map<string, TokenEntry>();
   readonly #notedAtMs = new Map<string, number>();
+  #loading: Promise<void> | undefined;
+  #isLoaded = false;
 
   constructor(options: TokenServiceOptions) {
     this.#store = options.store;
@@ -81,18 +81,22 @@ class StoredTokens implements TokenService {
     this.#configured = parseConfigured(options.configured);
   }
 
-  async open(): Promise<void> {
-    for (const token of await this.#store.tokens.all()) this.#byHash.set(token.hash, token);
-  }
-
   async createFirst(): Promise<Token | undefined> {
+    await this.#load();
     if (this.#byHash.size > 0 || this.#configured.size > 0) return undefined;
     return await this.create({ name: "first", scope: "admin", expiresInMs: null });
   }
 
-  async create(request: { name: string; scope: Scope; expiresInMs: number | null }): Promise<Token> {
+  async create(request: {
+    name: string;
+    scope: Scope;
+    expiresInMs: number | null;
+  }): Promise<Token> {
+    await this.#load();
     if (this.#byHash.size >= TOKENS_MAX) {
-      throw new BelljarError("BAD_REQUEST", `there are ${TOKENS_MAX} tokens, the most allowed`, { tokensMax: TOKENS_MAX });
+      throw new BelljarError("BAD_REQUEST", `there are ${TOKENS_MAX} tokens, the most allowed`, {
+        tokensMax: TOKENS_MAX,
+      });
     }
     const value = `${PREFIX}${randomBase62(RANDOM_CHARS)}`;
     const nowMs = this.#clock.now();
@@ -115,6 +119,7 @@ class StoredTokens implements TokenService {
     const hash = hashOf(token);
     const configured = this.#configured.get(hash);
     if (configured !== undefined) return configured;
+    if (!this.#isLoaded) await this.#load();
     const entry = this.#byHash.get(hash);
     if (entry === undefined) return undefined;
     const nowMs = this.#clock.now();
@@ -124,12 +129,15 @@ class StoredTokens implements TokenService {
   }
 
   async list(): Promise<Token[]> {
+    await this.#load();
     return [...this.#byHash.values()].map((entry) => view(entry));
   }
 
   async revoke(id: string): Promise<void> {
+    await this.#load();
     const entry = [...this.#byHash.values()].find((token) => token.id === id);
-    if (entry === undefined) throw new BelljarError("TOKEN_NOT_FOUND", `there is no token ${id}`, { id });
+    if (entry === undefined)
+      throw new BelljarError("TOKEN_NOT_FOUND", `there is no token ${id}`, { id });
     await this.#store.tokens.remove(id);
     this.#byHash.delete(entry.hash);
     this.#notedAtMs.delete(id);
@@ -138,6 +146,16 @@ class StoredTokens implements TokenService {
   async mayPreview(token: string, _id: SandboxId): Promise<boolean> {
     // Every sandbox belongs to the one team of this daemon: who may read the API may look at previews.
     return (await this.verify(token)) !== undefined;
+  }
+
+  /** Reads the stored tokens, once. */
+  async #load(): Promise<void> {
+    if (this.#isLoaded) return;
+    this.#loading ??= this.#store.tokens.all().then((tokens) => {
+      for (const token of tokens) this.#byHash.set(token.hash, token);
+      this.#isLoaded = true;
+    });
+    await this.#loading;
   }
 
   /** Coarse on purpose: a write at every request would cost more than the request. */
@@ -159,7 +177,8 @@ function parseConfigured(configured: readonly string[]): Map<string, Identity> {
     const match = CONFIGURED.exec(text);
     const [, name, secret] = match ?? [];
     // The message never holds the text: it may be a secret with a typing error.
-    if (name === undefined || secret === undefined) throw unreadable(index, "is not name:secret with a secret of 16 to 256 printable characters");
+    if (name === undefined || secret === undefined)
+      throw unreadable(index, "is not name:secret with a secret of 16 to 256 printable characters");
     if (names.has(name)) throw unreadable(index, `repeats the name ${name}`);
     names.add(name);
     tokens.set(hashOf(secret), { tokenId: `config:${name}`, name, scope: "admin" });
@@ -168,7 +187,10 @@ function parseConfigured(configured: readonly string[]): Map<string, Identity> {
 }
 
 function unreadable(index: number, reason: string): BelljarError {
-  return new BelljarError("CONFIG_INVALID", `auth.tokens[${index}] ${reason}`, { key: "auth.tokens", index });
+  return new BelljarError("CONFIG_INVALID", `auth.tokens[${index}] ${reason}`, {
+    key: "auth.tokens",
+    index,
+  });
 }
 
 function hashOf(token: string): string {

@@ -91,7 +91,10 @@ export class MemoryAdmission {
     if (this.#samples.length > SAMPLES_MAX) this.#samples.shift();
     const reservation = this.#reservations.get(id);
     if (reservation === undefined) return;
-    reservation.expectedBytes = Math.min(reservation.expectedBytes, this.#typicalBytes() ?? Infinity);
+    reservation.expectedBytes = Math.min(
+      reservation.expectedBytes,
+      this.#typicalBytes() ?? Infinity,
+    );
     this.observe(id, residentBytes);
   }
 

@@ -62,7 +62,10 @@ export function planCreate(
 }
 
 /** `changes` over `base`, leaving out what is not named. */
-export function mergeTimeouts(base: Timeouts, changes: { [Key in keyof Timeouts]?: Timeouts[Key] | undefined }): Timeouts {
+export function mergeTimeouts(
+  base: Timeouts,
+  changes: { [Key in keyof Timeouts]?: Timeouts[Key] | undefined },
+): Timeouts {
   const named = Object.entries(changes).filter(([, value]) => value !== undefined);
   return { ...base, ...Object.fromEntries(named) };
 }
@@ -84,9 +87,13 @@ function levelLayers(input: CreateSandboxInput): EffectiveLayer[] {
   if (input.level === "standard") return [];
   const reason = `level ${input.level} is not available; the sandbox runs at standard`;
   if (input.onUnsupported === "refuse") {
-    throw new BelljarError("LAYER_UNSUPPORTED", `level ${input.level} is not available on this daemon`, {
-      level: input.level,
-    });
+    throw new BelljarError(
+      "LAYER_UNSUPPORTED",
+      `level ${input.level} is not available on this daemon`,
+      {
+        level: input.level,
+      },
+    );
   }
   return [{ layer: `level.${input.level}`, asked: true, inForce: false, reason }];
 }
@@ -96,7 +103,9 @@ function planPreviews(sandboxId: SandboxId, input: CreateSandboxInput): PreviewR
   for (const entry of input.ports) {
     const request = typeof entry === "number" ? { port: entry } : entry;
     if (previews.has(request.port)) {
-      throw new BelljarError("BAD_REQUEST", `port ${request.port} is named twice in ports`, { port: request.port });
+      throw new BelljarError("BAD_REQUEST", `port ${request.port} is named twice in ports`, {
+        port: request.port,
+      });
     }
     previews.set(request.port, {
       sandboxId,
@@ -111,5 +120,7 @@ function planPreviews(sandboxId: SandboxId, input: CreateSandboxInput): PreviewR
 
 export function tooManyPreviews(): BelljarError {
   const max = LIMITS.previewsPerSandboxMax;
-  return new BelljarError("PREVIEW_LIMIT", `a sandbox has at most ${max} previews`, { previewsPerSandboxMax: max });
+  return new BelljarError("PREVIEW_LIMIT", `a sandbox has at most ${max} previews`, {
+    previewsPerSandboxMax: max,
+  });
 }

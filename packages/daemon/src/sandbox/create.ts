@@ -47,19 +47,29 @@ export class Creator {
   async create(input: CreateSandboxInput, caller: Caller): Promise<SandboxId> {
     const template = await this.#options.templates.resolve(input.template);
     if (caller.idempotencyKey === undefined) return await this.#make(input, template);
-    const request = { owner: caller.owner, key: caller.idempotencyKey, requestHash: hashRequest(input) };
+    const request = {
+      owner: caller.owner,
+      key: caller.idempotencyKey,
+      requestHash: hashRequest(input),
+    };
     const slot = JSON.stringify([request.owner, request.key]);
     const before = this.#underWay.get(slot);
     if (before !== undefined) {
       requireSame(request, before.requestHash);
       return await before.made;
     }
-    const made = this.#makeOnce(input, template, request).finally(() => this.#underWay.delete(slot));
+    const made = this.#makeOnce(input, template, request).finally(() =>
+      this.#underWay.delete(slot),
+    );
     this.#underWay.set(slot, { requestHash: request.requestHash, made });
     return await made;
   }
 
-  async #makeOnce(input: CreateSandboxInput, template: TemplateForStart, request: KeyedRequest): Promise<SandboxId> {
+  async #makeOnce(
+    input: CreateSandboxInput,
+    template: TemplateForStart,
+    request: KeyedRequest,
+  ): Promise<SandboxId> {
     const { store, registry, clock } = this.#options;
     const known = await store.idempotency.find(request.owner, request.key);
     if (known !== undefined) {
@@ -99,18 +109,33 @@ export class Creator {
   /** Every check and every reservation in one turn: of two creates at once the second sees the first. */
   #reserve(input: CreateSandboxInput): { record: SandboxRecord; previews: CreatePlan["previews"] } {
     const { registry, settings, ceilings, capabilities, clock, admission } = this.#options;
-    const { row, previews } = planCreate(input, { settings, ceilings, capabilities, nowMs: clock.now() });
+    const { row, previews } = planCreate(input, {
+      settings,
+      ceilings,
+      capabilities,
+      nowMs: clock.now(),
+    });
     if (row.name !== null && registry.isNameTaken(row.name)) {
-      throw new BelljarError("SANDBOX_NAME_TAKEN", `a sandbox is called ${row.name} already`, { name: row.name });
+      throw new BelljarError("SANDBOX_NAME_TAKEN", `a sandbox is called ${row.name} already`, {
+        name: row.name,
+      });
     }
     if (registry.size >= settings.countMax) {
-      throw new BelljarError("SANDBOX_LIMIT_REACHED", `there are ${registry.size} sandboxes, the most allowed`, {
-        countMax: settings.countMax,
-      });
+      throw new BelljarError(
+        "SANDBOX_LIMIT_REACHED",
+        `there are ${registry.size} sandboxes, the most allowed`,
+        {
+          countMax: settings.countMax,
+        },
+      );
     }
     const slot = registry.slots.allocate();
     try {
-      admission.admit(row.id, { limitBytes: row.limits.memoryBytes, measuredBytes: null, isBare: row.start === null });
+      admission.admit(row.id, {
+        limitBytes: row.limits.memoryBytes,
+        measuredBytes: null,
+        isBare: row.start === null,
+      });
     } catch (error) {
       registry.slots.free(slot);
       throw error;
@@ -121,7 +146,11 @@ export class Creator {
 
 function requireSame(request: KeyedRequest, requestHash: string): void {
   if (request.requestHash === requestHash) return;
-  throw new BelljarError("IDEMPOTENCY_CONFLICT", `the key ${request.key} was used for another request`, {
-    idempotencyKey: request.key,
-  });
+  throw new BelljarError(
+    "IDEMPOTENCY_CONFLICT",
+    `the key ${request.key} was used for another request`,
+    {
+      idempotencyKey: request.key,
+    },
+  );
 }

@@ -36,7 +36,11 @@ export class StoredEventLog implements EventLog {
   }
 
   /** A step that stores the event along with the change that it tells of; call `publish` when it is written. */
-  step(type: DaemonEvent["type"], sandboxId: string | null, data: Record<string, unknown>): WriteStep {
+  step(
+    type: DaemonEvent["type"],
+    sandboxId: string | null,
+    data: Record<string, unknown>,
+  ): WriteStep {
     this.#assignedId += 1;
     return this.#store.events.insertStep({
       id: this.#assignedId,
@@ -52,11 +56,27 @@ export class StoredEventLog implements EventLog {
     const before = this.#publishedId;
     this.#publishedId = this.#assignedId;
     for (const ring of [...this.#waiting]) ring();
-    if (Math.floor(before / TRIM_EVERY) !== Math.floor(this.#publishedId / TRIM_EVERY)) this.#trim();
+    if (Math.floor(before / TRIM_EVERY) !== Math.floor(this.#publishedId / TRIM_EVERY))
+      this.#trim();
   }
 
-  async since(sinceId: number, options: { sandboxId?: string; limit?: number } = {}): Promise<DaemonEvent[]> {
-    const entries = await this.#store.events.since(sinceId, { ...options, limit: options.limit ?? PAGE_MAX });
+  async record(
+    type: DaemonEvent["type"],
+    sandboxId: string | null,
+    data: Record<string, unknown>,
+  ): Promise<void> {
+    await this.#store.write([this.step(type, sandboxId, data)]);
+    this.publish();
+  }
+
+  async since(
+    sinceId: number,
+    options: { sandboxId?: string; limit?: number } = {},
+  ): Promise<DaemonEvent[]> {
+    const entries = await this.#store.events.since(sinceId, {
+      ...options,
+      limit: options.limit ?? PAGE_MAX,
+    });
     return entries.map(toEvent);
   }
 

@@ -1,14 +1,13 @@
 import { BelljarError } from "@belljar/protocol";
-import type { EffectiveLayer } from "@belljar/protocol";
-import type { SandboxDriver, SandboxExit, SandboxSpec } from "../drivers/index.ts";
+import type { SandboxDriver } from "../drivers/index.ts";
 import type { Clock, SandboxId } from "../kernel/index.ts";
 import { describeError } from "../log/index.ts";
 import type { Logger } from "../log/index.ts";
 import type { WriteStep } from "../store/index.ts";
 import type { MemoryAdmission } from "./admission.ts";
-import { driverLimits } from "./limits.ts";
 import type { TemplateForStart, TemplateResolver } from "./ports.ts";
 import type { RowPatch, SandboxRecord, SandboxRegistry } from "./registry.ts";
+import { mergeEffective, requireDiskLimit, specOf } from "./start-spec.ts";
 import type { StartCommands } from "./start-command.ts";
 import { requireTransition } from "./state.ts";
 
@@ -47,7 +46,11 @@ export class Lifecycle {
   ): Promise<void> {
     const { registry, admission } = this.#options;
     try {
-      await registry.write(options.steps, { type: "sandbox.created", sandboxId: record.id, data: { name: record.row.name } });
+      await registry.write(options.steps, {
+        type: "sandbox.created",
+        sandboxId: record.id,
+        data: { name: record.row.name },
+      });
     } catch (error) {
       admission.release(record.id);
       registry.drop(record);
@@ -87,7 +90,12 @@ export class Lifecycle {
       throw error;
     }
     this.#used(record);
-    const patch: RowPatch = { state: "running", pending: null, frozenAtMs: null, lastActiveAtMs: clock.now() };
+    const patch: RowPatch = {
+      state: "running",
+      pending: null,
+      frozenAtMs: null,
+      lastActiveAtMs: clock.now(),
+    };
     await registry.commitOrKeep(record, patch, stateEvent("running", reason));
   }
 
@@ -121,13 +129,19 @@ export class Lifecycle {
       if (wasFrozen) await driver.thaw(record.id);
       if (hadProcesses) await this.#shutdown(record);
     } catch (error) {
-      this.#options.logger.warn("sandbox.shutdown", { sandboxId: record.id, error: describeError(error) });
+      this.#options.logger.debug("sandbox.shutdown", {
+        sandboxId: record.id,
+        error: describeError(error),
+      });
     }
     await this.#killed(record, { reason, measuredBytes });
   }
 
   /** Finishes a stop: no process is left when the row says so. */
-  async #killed(record: SandboxRecord, how: { reason: string; measuredBytes?: number | undefined }): Promise<void> {
+  async #killed(
+    record: SandboxRecord,
+    how: { reason: string; measuredBytes?: number | undefined },
+  ): Promise<void> {
     const { registry, driver, admission } = this.#options;
     await driver.kill(record.id);
     admission.release(record.id);
@@ -159,12 +173,24 @@ export class Lifecycle {
     await driver.kill(record.id);
     admission.release(record.id);
     if (keepWorkspace) {
-      const patch: RowPatch = { state: "destroyed", pending: null, name: null, error: null, frozenAtMs: null };
-      await registry.commit(record, patch, { type: "sandbox.destroyed", data: { reason, workspaceKept: true } });
+      const patch: RowPatch = {
+        state: "destroyed",
+        pending: null,
+        name: null,
+        error: null,
+        frozenAtMs: null,
+      };
+      await registry.commit(record, patch, {
+        type: "sandbox.destroyed",
+        data: { reason, workspaceKept: true },
+      });
       return;
     }
     await driver.removeVolume(record.id);
-    await registry.remove(record, { type: "sandbox.destroyed", data: { reason, workspaceKept: false } });
+    await registry.remove(record, {
+      type: "sandbox.destroyed",
+      data: { reason, workspaceKept: false },
+    });
   }
 
   /** Its processes ended without our asking: it is stopped, and says why. */
@@ -185,8 +211,15 @@ export class Lifecycle {
     const { registry, driver } = this.#options;
     await driver.kill(record.id);
     await driver.removeVolume(record.id);
-    const error = { code: "INTERRUPTED", message: "the daemon ended while the sandbox was being created" };
-    await registry.commit(record, { state: "error", pending: null, error }, stateEvent("error", "interrupted"));
+    const error = {
+      code: "INTERRUPTED",
+      message: "the daemon ended while the sandbox was being created",
+    };
+    await registry.commit(
+      record,
+      { state: "error", pending: null, error },
+      stateEvent("error", "interrupted"),
+    );
   }
 
   async #run(
@@ -236,17 +269,24 @@ export class Lifecycle {
     const why = BelljarError.is(error)
       ? { code: error.code, message: error.message }
       : { code: "INTERNAL", message: "the start failed for a reason that is in the daemon's log" };
-    await this.#options.registry.commitOrKeep(record, { pending: null, error: why }, {
-      type: "sandbox.state",
-      data: { state: record.row.state, reason: "start-failed", error: why },
-    });
+    await this.#options.registry.commitOrKeep(
+      record,
+      { pending: null, error: why },
+      {
+        type: "sandbox.state",
+        data: { state: record.row.state, reason: "start-failed", error: why },
+      },
+    );
   }
 
   /** Takes everything of a failed create away; what resists is destroyed by the reconciler. */
   async #undoCreate(record: SandboxRecord, cause: unknown): Promise<void> {
     const { registry, driver, admission, logger } = this.#options;
     admission.release(record.id);
-    const data = { reason: "create-failed", code: BelljarError.is(cause) ? cause.code : "INTERNAL" };
+    const data = {
+      reason: "create-failed",
+      code: BelljarError.is(cause) ? cause.code : "INTERNAL",
+    };
     try {
       await driver.kill(record.id);
       await driver.removeVolume(record.id);
@@ -254,16 +294,29 @@ export class Lifecycle {
     } catch (error) {
       logger.error("sandbox.create-cleanup", { sandboxId: record.id, error: describeError(error) });
       const why = { code: data.code, message: "the create failed and is being cleaned up" };
-      await registry.commitOrKeep(record, { state: "error", pending: "destroy", error: why, name: null });
+      await registry.commitOrKeep(record, {
+        state: "error",
+        pending: "destroy",
+        error: why,
+        name: null,
+      });
     }
   }
 
-  /** Asks the guest to end everything; bounded, because the guest is the sandbox's own. */
+  /** Asks the guest to end everything and waits until it has; bounded, because the guest is the sandbox's own. */
   async #shutdown(record: SandboxRecord): Promise<void> {
-    const { clock, stopGraceMs } = this.#options;
-    const { promise: overdue, resolve } = Promise.withResolvers<void>();
+    const { clock, driver, stopGraceMs } = this.#options;
+    const { promise: ended, resolve } = Promise.withResolvers<void>();
     using _timer = clock.after(stopGraceMs + SHUTDOWN_SLACK_MS, resolve);
-    await Promise.race([record.guest.shutdown(stopGraceMs), overdue]);
+    const stopListening = driver.onExit((exit) => {
+      if (exit.id === record.id) resolve();
+    });
+    try {
+      const begun = record.guest.shutdown(stopGraceMs);
+      await Promise.race([begun.then(() => ended), ended]);
+    } finally {
+      stopListening();
+    }
   }
 
   async #measure(id: SandboxId): Promise<number | undefined> {
@@ -288,53 +341,9 @@ export class Lifecycle {
   }
 }
 
-/** Why a sandbox's processes ended, for people and for `error`. */
-export function describeExit(exit: SandboxExit): { code: string; message: string } {
-  if (exit.isOutOfMemory) {
-    return { code: "OUT_OF_MEMORY", message: "the kernel ended it at its memory limit" };
-  }
-  const how =
-    exit.signal !== null
-      ? `was killed by signal ${exit.signal}`
-      : exit.exitCode !== null
-        ? `ended with exit code ${exit.exitCode}`
-        : "ended";
-  return { code: "GUEST_ENDED", message: `its first process ${how}` };
-}
-
-function specOf(record: SandboxRecord, template: TemplateForStart): SandboxSpec {
-  const { row } = record;
-  return {
-    id: row.id,
-    slot: row.slot,
-    template: template.root,
-    hostname: row.name ?? row.id,
-    limits: driverLimits(row.limits),
-    level: "standard",
-    onUnsupported: row.onUnsupported,
-  };
-}
-
-function requireDiskLimit(record: SandboxRecord, effective: readonly EffectiveLayer[]): void {
-  if (record.row.onUnsupported === "degrade") return;
-  const missing = effective.find((layer) => layer.asked && !layer.inForce);
-  if (missing === undefined) return;
-  throw new BelljarError("LIMIT_UNSUPPORTED", `limits.diskBytes: ${missing.reason ?? "the pool cannot limit it"}`, {
-    limit: "diskBytes",
-  });
-}
-
-/** What the driver says now, and what the create had to give up; a layer named twice is told once. */
-function mergeEffective(kept: readonly EffectiveLayer[], now: readonly EffectiveLayer[]): EffectiveLayer[] {
-  const byLayer = new Map<string, EffectiveLayer>();
-  for (const layer of now) byLayer.set(layer.layer, layer);
-  const isOurs = (name: string) => name.startsWith("limit.") || name.startsWith("level.");
-  for (const layer of kept) {
-    if (isOurs(layer.layer) && !byLayer.has(layer.layer)) byLayer.set(layer.layer, layer);
-  }
-  return [...byLayer.values()];
-}
-
-function stateEvent(state: string, reason: string): { type: "sandbox.state"; data: Record<string, unknown> } {
+function stateEvent(
+  state: string,
+  reason: string,
+): { type: "sandbox.state"; data: Record<string, unknown> } {
   return { type: "sandbox.state", data: { state, reason } };
 }

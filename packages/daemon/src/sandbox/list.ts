@@ -13,7 +13,8 @@ export function listSandboxes(
   const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
   const matching = [...all].filter((record) => isMatch(record, query));
   const sorted = matching.toSorted(compareNewestFirst);
-  const start = after === undefined ? 0 : sorted.findIndex((record) => comparePosition(record, after) > 0);
+  const start =
+    after === undefined ? 0 : sorted.findIndex((record) => comparePosition(record, after) > 0);
   const records = start === -1 ? [] : sorted.slice(start, start + query.limit);
   const last = records.at(-1);
   const hasMore = start !== -1 && start + query.limit < sorted.length;
@@ -51,7 +52,9 @@ function encodeCursor(record: SandboxRecord): string {
 function decodeCursor(cursor: string): Position {
   const match = CURSOR.exec(Buffer.from(cursor, "base64url").toString("latin1"));
   if (match?.[1] === undefined || match[2] === undefined) {
-    throw new BelljarError("BAD_REQUEST", "the cursor comes from no list of this daemon", { cursor });
+    throw new BelljarError("BAD_REQUEST", "the cursor comes from no list of this daemon", {
+      cursor,
+    });
   }
   return { createdAtMs: Number(match[1]), id: match[2] };
 }

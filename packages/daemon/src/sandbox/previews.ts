@@ -33,7 +33,8 @@ export class Previews {
     return await this.#lock.run(id, async () => {
       this.#requireUsable(record);
       const before = record.previews.get(port);
-      if (before === undefined && record.previews.size >= LIMITS.previewsPerSandboxMax) throw tooManyPreviews();
+      if (before === undefined && record.previews.size >= LIMITS.previewsPerSandboxMax)
+        throw tooManyPreviews();
       const row = {
         sandboxId: id,
         port,
@@ -55,7 +56,10 @@ export class Previews {
     await this.#lock.run(id, async () => {
       this.#requireUsable(record);
       if (!record.previews.has(port)) {
-        throw new BelljarError("PREVIEW_NOT_FOUND", `port ${port} of sandbox ${id} is no preview`, { id, port });
+        throw new BelljarError("PREVIEW_NOT_FOUND", `port ${port} of sandbox ${id} is no preview`, {
+          id,
+          port,
+        });
       }
       await this.#registry.write([this.#store.previews.removeStep(id, port)], {
         type: "preview.removed",
@@ -71,6 +75,7 @@ export class Previews {
   }
 
   #requireUsable(record: SandboxRecord): void {
-    if (this.#registry.find(record.id) !== record || record.row.state === "destroyed") throw notFound(record.id);
+    if (this.#registry.find(record.id) !== record || record.row.state === "destroyed")
+      throw notFound(record.id);
   }
 }

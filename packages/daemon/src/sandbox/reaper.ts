@@ -15,20 +15,25 @@ export interface DueRest {
 export function dueRest(record: SandboxRecord, nowMs: number): DueRest | undefined {
   const { row } = record;
   if (row.pending !== null || (row.state !== "running" && row.state !== "frozen")) return undefined;
-  const { timeouts } = row;
-  if (timeouts.lifeMs !== null && row.startedAtMs !== null && nowMs - row.startedAtMs >= timeouts.lifeMs) {
-    const isDone = row.state === "frozen" && timeouts.onLifeEnd === "freeze";
-    if (!isDone) return { action: timeouts.onLifeEnd, reason: "life-end" };
-  }
-  if (row.state === "frozen") {
-    const isDue = timeouts.frozenMs !== null && row.frozenAtMs !== null && nowMs - row.frozenAtMs >= timeouts.frozenMs;
-    return isDue ? { action: "stop", reason: "frozen-for-long" } : undefined;
-  }
-  const isInUse = record.workCount > 0 || (row.keepAliveUntilMs ?? 0) > nowMs;
-  if (isInUse || timeouts.idleMs === null) return undefined;
-  return nowMs - record.lastActiveAtMs >= timeouts.idleMs
-    ? { action: timeouts.onIdle, reason: "idle" }
+  const { lifeMs, onLifeEnd, frozenMs } = row.timeouts;
+  const isAsked = row.state === "frozen" && onLifeEnd === "freeze";
+  if (!isAsked && isOver(row.startedAtMs, lifeMs, nowMs))
+    return { action: onLifeEnd, reason: "life-end" };
+  if (row.state === "running") return dueIdle(record, nowMs);
+  return isOver(row.frozenAtMs, frozenMs, nowMs)
+    ? { action: "stop", reason: "frozen-for-long" }
     : undefined;
+}
+
+function dueIdle(record: SandboxRecord, nowMs: number): DueRest | undefined {
+  const { timeouts, keepAliveUntilMs } = record.row;
+  if (record.workCount > 0 || (keepAliveUntilMs ?? 0) > nowMs) return undefined;
+  const isIdle = isOver(record.lastActiveAtMs, timeouts.idleMs, nowMs);
+  return isIdle ? { action: timeouts.onIdle, reason: "idle" } : undefined;
+}
+
+function isOver(sinceMs: number | null, limitMs: number | null, nowMs: number): boolean {
+  return sinceMs !== null && limitMs !== null && nowMs - sinceMs >= limitMs;
 }
 
 /** Looks at every sandbox at a fixed interval, and hands over those whose time has come. */

@@ -65,7 +65,12 @@ export class Reconciler {
     for (const found of await driver.list()) living.set(found.id, found);
     counts.livingCount = living.size;
     await this.#each([...before], async ([record, transitionCount]) => {
-      await this.#record(record, { transitionCount, found: living.get(record.id), isBoot: options.isBoot, counts });
+      await this.#record(record, {
+        transitionCount,
+        found: living.get(record.id),
+        isBoot: options.isBoot,
+        counts,
+      });
     });
     await this.#each([...living.keys()], (id) => this.#orphanProcess(id, counts));
     await this.#volumes(options.foreignVolumes, counts);
@@ -74,12 +79,18 @@ export class Reconciler {
 
   async #record(
     record: SandboxRecord,
-    look: { transitionCount: number; found: DriverSandbox | undefined; isBoot: boolean; counts: Counts },
+    look: {
+      transitionCount: number;
+      found: DriverSandbox | undefined;
+      isBoot: boolean;
+      counts: Counts;
+    },
   ): Promise<void> {
     if (!look.isBoot && isInAgreement(record, look.found)) return;
     const { registry, lock, lifecycle } = this.#options;
     await lock.run(record.id, async () => {
-      const isStale = registry.find(record.id) !== record || record.transitionCount !== look.transitionCount;
+      const isStale =
+        registry.find(record.id) !== record || record.transitionCount !== look.transitionCount;
       if (isStale) return;
       if (record.isRowUnsaved) await registry.saveUnsaved(record);
       const { state, pending } = record.row;
@@ -121,7 +132,10 @@ export class Reconciler {
     const isLivingState = state === "running" || state === "frozen";
     if (look.found === undefined) {
       if (!isLivingState) return;
-      await lifecycle.ended(record, { code: "GUEST_ENDED", message: "its processes were found gone" });
+      await lifecycle.ended(record, {
+        code: "GUEST_ENDED",
+        message: "its processes were found gone",
+      });
       look.counts.endedCount += 1;
       return;
     }
@@ -134,11 +148,14 @@ export class Reconciler {
       const patch: RowPatch = { state: look.found.state, pending: null };
       await registry.commit(
         record,
-        look.found.state === "running" ? { ...patch, frozenAtMs: null } : { ...patch, frozenAtMs: record.row.frozenAtMs ?? record.lastActiveAtMs },
+        look.found.state === "running"
+          ? { ...patch, frozenAtMs: null }
+          : { ...patch, frozenAtMs: record.row.frozenAtMs ?? record.lastActiveAtMs },
         { type: "sandbox.state", data: { state: look.found.state, reason: "reconcile" } },
       );
     }
-    if (look.isBoot && look.found.state === "running" && record.row.start !== null) startCommands.resume(record);
+    if (look.isBoot && look.found.state === "running" && record.row.start !== null)
+      startCommands.resume(record);
   }
 
   /** A row is always written before its sandbox starts: what lives without one is a leftover. */
@@ -155,7 +172,9 @@ export class Reconciler {
 
   async #volumes(foreign: ReadonlySet<string>, counts: Counts): Promise<void> {
     const { registry, driver, lock, logger } = this.#options;
-    const orphans = (await driver.listVolumes()).filter((id) => !registry.hasRow(id) && !foreign.has(id));
+    const orphans = (await driver.listVolumes()).filter(
+      (id) => !registry.hasRow(id) && !foreign.has(id),
+    );
     await this.#each(orphans, (id) =>
       lock.run(id, async () => {
         if (registry.hasRow(id)) return;

@@ -114,7 +114,12 @@ export class SandboxRegistry {
   }
 
   /** Stores a change with its event, then shows it. Throws with nothing changed when the store fails. */
-  async commit(record: SandboxRecord, patch: RowPatch, event?: EventDraft, more: readonly WriteStep[] = []): Promise<void> {
+  async commit(
+    record: SandboxRecord,
+    patch: RowPatch,
+    event?: EventDraft,
+    more: readonly WriteStep[] = [],
+  ): Promise<void> {
     const steps: WriteStep[] = [this.#store.sandboxes.patchStep(record.id, patch), ...more];
     await this.write(steps, event === undefined ? undefined : { ...event, sandboxId: record.id });
     this.#apply(record, patch);
@@ -128,7 +133,10 @@ export class SandboxRegistry {
       await this.commit(record, patch, event);
     } catch (error) {
       record.isRowUnsaved = true;
-      this.#logger.error("sandbox.row-unsaved", { sandboxId: record.id, error: describeError(error) });
+      this.#logger.error("sandbox.row-unsaved", {
+        sandboxId: record.id,
+        error: describeError(error),
+      });
     }
   }
 
@@ -148,7 +156,10 @@ export class SandboxRegistry {
   }
 
   /** Writes steps with an event, and tells who follows events. */
-  async write(steps: readonly WriteStep[], event?: EventDraft & { sandboxId: string | null }): Promise<void> {
+  async write(
+    steps: readonly WriteStep[],
+    event?: EventDraft & { sandboxId: string | null },
+  ): Promise<void> {
     if (event === undefined) {
       await this.#store.write(steps);
       return;
@@ -166,7 +177,10 @@ export class SandboxRegistry {
 
   /** Removes row and record; the slot and the name are free again. */
   async remove(record: SandboxRecord, event: EventDraft): Promise<void> {
-    await this.write([this.#store.sandboxes.removeStep(record.id)], { ...event, sandboxId: record.id });
+    await this.write([this.#store.sandboxes.removeStep(record.id)], {
+      ...event,
+      sandboxId: record.id,
+    });
     this.drop(record);
   }
 
@@ -205,7 +219,15 @@ export class SandboxRegistry {
   }
 
   counts(): Record<SandboxState, number> {
-    const counts = { creating: 0, running: 0, frozen: 0, stopped: 0, archived: 0, error: 0, destroyed: 0 };
+    const counts = {
+      creating: 0,
+      running: 0,
+      frozen: 0,
+      stopped: 0,
+      archived: 0,
+      error: 0,
+      destroyed: 0,
+    };
     for (const record of this.#records.values()) counts[record.row.state] += 1;
     return counts;
   }
@@ -253,7 +275,10 @@ export class SandboxRegistry {
       try {
         listener(record.id);
       } catch (error) {
-        this.#logger.error("sandbox.listener", { sandboxId: record.id, error: describeError(error) });
+        this.#logger.error("sandbox.listener", {
+          sandboxId: record.id,
+          error: describeError(error),
+        });
       }
     }
   }

@@ -31,7 +31,10 @@ export interface SandboxesOptions {
 }
 
 /** Builds the sandboxes' services; nothing is read or started before `sandboxes.open()`. */
-export function createSandboxes(options: SandboxesOptions): { sandboxes: SandboxService; events: EventLog } {
+export function createSandboxes(options: SandboxesOptions): {
+  sandboxes: SandboxService;
+  events: EventLog;
+} {
   const events = new StoredEventLog({
     store: options.store,
     clock: options.clock,

@@ -154,7 +154,10 @@ export interface SandboxService extends AsyncDisposable {
    * The last 64 KiB of the start command's output, and with `follow` what comes until it ends or `signal` fires.
    * Empty when it runs nowhere; SANDBOX_STATE when the sandbox does not run. Never wakes it.
    */
-  startCommandLogs(id: SandboxId, options?: { follow?: boolean; signal?: AbortSignal }): AsyncIterable<StartCommandOutput>;
+  startCommandLogs(
+    id: SandboxId,
+    options?: { follow?: boolean; signal?: AbortSignal },
+  ): AsyncIterable<StartCommandOutput>;
 
   /** How many sandboxes are in each state. */
   counts(): Record<SandboxState, number>;
@@ -164,15 +167,24 @@ export interface SandboxService extends AsyncDisposable {
   reconcile(): Promise<ReconcileReport>;
 }
 
-/** The daemon's events, durable and numbered without holes while they are retained. */
+/** The daemon's events: durable, numbered in the order they happened, the newest of them retained. */
 export interface EventLog {
   /** Id of the newest event, 0 when there is none. */
   readonly newestId: number;
+  /** Stores an event of another service and tells who follows. */
+  record(
+    type: DaemonEvent["type"],
+    sandboxId: string | null,
+    data: Record<string, unknown>,
+  ): Promise<void>;
   /** Stored events with an id above `sinceId`, oldest first, at most `limit` (default 500). */
   since(sinceId: number, options?: { sandboxId?: string; limit?: number }): Promise<DaemonEvent[]>;
   /**
    * Stored events above `sinceId`, then new ones as they come, until `signal` fires. Never twice, never
    * one left out except what retention dropped; a slow reader costs nothing but its own lateness.
    */
-  stream(sinceId: number, options?: { sandboxId?: string; signal?: AbortSignal }): AsyncIterable<DaemonEvent>;
+  stream(
+    sinceId: number,
+    options?: { sandboxId?: string; signal?: AbortSignal },
+  ): AsyncIterable<DaemonEvent>;
 }

@@ -1,7 +1,5 @@
 import { BelljarError } from "@belljar/protocol";
-
-/** User-id ranges of 65,536 that fit between the first one's base and the end of 32 bits, with room to spare */
-const SLOT_COUNT_MAX = 32_768;
+import { SLOT_COUNT_MAX } from "../drivers/index.ts";
 
 /** Small numbers, each one sandbox's at a time. The lowest free one is given, so ids stay dense. */
 export class Slots {
@@ -17,9 +15,13 @@ export class Slots {
     let slot = this.#lowestMaybeFree;
     while (this.#used.has(slot)) slot += 1;
     if (slot >= SLOT_COUNT_MAX) {
-      throw new BelljarError("SANDBOX_LIMIT_REACHED", `all ${SLOT_COUNT_MAX} user-id ranges are in use`, {
-        slotCountMax: SLOT_COUNT_MAX,
-      });
+      throw new BelljarError(
+        "SANDBOX_LIMIT_REACHED",
+        `all ${SLOT_COUNT_MAX} user-id ranges are in use`,
+        {
+          slotCountMax: SLOT_COUNT_MAX,
+        },
+      );
     }
     this.#used.add(slot);
     this.#lowestMaybeFree = slot + 1;

@@ -97,11 +97,18 @@ export class StartCommands implements AsyncDisposable {
     const run: Run = { abort: new AbortController() };
     this.#runs.set(record.id, run);
     this.#loop(record, run, open).catch((error: unknown) => {
-      this.#options.logger.error("start-command.supervise", { sandboxId: record.id, error: describeError(error) });
+      this.#options.logger.error("start-command.supervise", {
+        sandboxId: record.id,
+        error: describeError(error),
+      });
     });
   }
 
-  async #loop(record: SandboxRecord, run: Run, openFirst: (run: Run) => Promise<Session>): Promise<void> {
+  async #loop(
+    record: SandboxRecord,
+    run: Run,
+    openFirst: (run: Run) => Promise<Session>,
+  ): Promise<void> {
     const { clock } = this.#options;
     let quickExits = 0;
     let backoffMs = BACKOFF_MS_MIN;
@@ -140,12 +147,18 @@ export class StartCommands implements AsyncDisposable {
     }
     const outputTail = await drain(session);
     const exit = await session.exited;
-    return { exitCode: exit.exitCode, signal: exit.signal, outputTail, isLost: exit.reason === "lost" };
+    return {
+      exitCode: exit.exitCode,
+      signal: exit.signal,
+      outputTail,
+      isLost: exit.reason === "lost",
+    };
   }
 
   async #exec(record: SandboxRecord, run: Run): Promise<Session> {
     const { start } = record.row;
-    if (start === null) throw new BelljarError("PROCESS_NOT_FOUND", "the sandbox has no start command");
+    if (start === null)
+      throw new BelljarError("PROCESS_NOT_FOUND", "the sandbox has no start command");
     const defaults = await this.#options.defaultsOf(record);
     // The one before keeps its output until here; its tag must lead to the new one.
     await record.guest.forget({ tag: START_COMMAND_TAG }, run.abort.signal).catch(() => undefined);

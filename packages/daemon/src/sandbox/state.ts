@@ -24,14 +24,22 @@ export function nextState(state: SandboxState, transition: Transition): SandboxS
 }
 
 /** The same, as SANDBOX_STATE where it does not exist. */
-export function requireTransition(id: string, state: SandboxState, transition: Transition): SandboxState {
+export function requireTransition(
+  id: string,
+  state: SandboxState,
+  transition: Transition,
+): SandboxState {
   const next = nextState(state, transition);
   if (next === undefined) {
-    throw new BelljarError("SANDBOX_STATE", `sandbox ${id} is ${state}: it cannot ${VERBS[transition]}`, {
-      id,
-      state,
-      transition,
-    });
+    throw new BelljarError(
+      "SANDBOX_STATE",
+      `sandbox ${id} is ${state}: it cannot ${VERBS[transition]}`,
+      {
+        id,
+        state,
+        transition,
+      },
+    );
   }
   return next;
 }

@@ -26,7 +26,10 @@ export class Waker {
   }
 
   /** Resolves when it runs. `signal` ends only this caller's waiting. */
-  async wake(record: SandboxRecord, options: { reason: string; signal?: AbortSignal | undefined }): Promise<void> {
+  async wake(
+    record: SandboxRecord,
+    options: { reason: string; signal?: AbortSignal | undefined },
+  ): Promise<void> {
     const state = visibleState(record.row.state, record.row.pending);
     if (state === "running") return;
     refuseUnwakeable(record);
@@ -69,14 +72,21 @@ function refuseUnwakeable(record: SandboxRecord): void {
     case "creating":
       throw new BelljarError("SANDBOX_STARTING", `sandbox ${id} is being created`, { id });
     case "error":
-      throw new BelljarError("SANDBOX_FAILED", `sandbox ${id} failed: ${row.error?.message ?? "unknown"}`, {
-        id,
-        error: row.error,
-      });
+      throw new BelljarError(
+        "SANDBOX_FAILED",
+        `sandbox ${id} failed: ${row.error?.message ?? "unknown"}`,
+        {
+          id,
+          error: row.error,
+        },
+      );
     case "destroyed":
       throw notFound(id);
     case "archived":
-      throw new BelljarError("SANDBOX_STATE", `sandbox ${id} is archived`, { id, state: "archived" });
+      throw new BelljarError("SANDBOX_STATE", `sandbox ${id} is archived`, {
+        id,
+        state: "archived",
+      });
     case "running":
     case "frozen":
     case "stopped":
@@ -89,7 +99,8 @@ async function abortable(work: Promise<void>, signal: AbortSignal | undefined): 
     return;
   }
   const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(new BelljarError("CANCELLED", "stopped waiting for the sandbox to wake"));
+  const onAbort = () =>
+    reject(new BelljarError("CANCELLED", "stopped waiting for the sandbox to wake"));
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
   try {

@@ -33,7 +33,10 @@ export class EventTable {
     return row?.newest ?? 0;
   }
 
-  async since(sinceId: number, options: { sandboxId?: string; limit: number }): Promise<EventEntry[]> {
+  async since(
+    sinceId: number,
+    options: { sandboxId?: string; limit: number },
+  ): Promise<EventEntry[]> {
     let query = this.#db.selectFrom("events").selectAll().where("id", ">", sinceId);
     if (options.sandboxId !== undefined) query = query.where("sandbox_id", "=", options.sandboxId);
     const rows = await query.orderBy("id").limit(options.limit).execute();

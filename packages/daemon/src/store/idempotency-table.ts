@@ -46,7 +46,10 @@ export class IdempotencyTable {
   }
 
   removeStep(owner: string, key: string): WriteStep {
-    return this.#db.deleteFrom("idempotency_keys").where("owner", "=", owner).where("key", "=", key);
+    return this.#db
+      .deleteFrom("idempotency_keys")
+      .where("owner", "=", owner)
+      .where("key", "=", key);
   }
 
   /** Forgets keys used before `beforeMs`. */

@@ -19,12 +19,21 @@ export function readJson<Schema extends z.ZodType>(
 }
 
 /** A column's text as one of the values that the schema knows. */
-export function readText<Schema extends z.ZodType>(schema: Schema, text: string, column: string): z.output<Schema> {
+export function readText<Schema extends z.ZodType>(
+  schema: Schema,
+  text: string,
+  column: string,
+): z.output<Schema> {
   const parsed = schema.safeParse(text);
   if (!parsed.success) throw damaged(column, `unexpected ${JSON.stringify(text)}`, parsed.error);
   return parsed.data;
 }
 
 function damaged(column: string, reason: string, cause: unknown): BelljarError {
-  return new BelljarError("STORAGE_FAILED", `the store's ${column} is damaged: ${reason}`, { column }, { cause });
+  return new BelljarError(
+    "STORAGE_FAILED",
+    `the store's ${column} is damaged: ${reason}`,
+    { column },
+    { cause },
+  );
 }

@@ -40,6 +40,9 @@ export class PreviewTable {
   }
 
   removeStep(sandboxId: SandboxId, port: number): WriteStep {
-    return this.#db.deleteFrom("previews").where("sandbox_id", "=", sandboxId).where("port", "=", port);
+    return this.#db
+      .deleteFrom("previews")
+      .where("sandbox_id", "=", sandboxId)
+      .where("port", "=", port);
   }
 }

@@ -93,7 +93,10 @@ export class SandboxTable {
     return this.#db.insertInto("sandboxes").values({ id: row.id, ...toColumns(row) });
   }
 
-  patchStep(id: SandboxId, patch: Partial<Omit<SandboxRow, "id" | "slot" | "createdAtMs">>): WriteStep {
+  patchStep(
+    id: SandboxId,
+    patch: Partial<Omit<SandboxRow, "id" | "slot" | "createdAtMs">>,
+  ): WriteStep {
     return this.#db.updateTable("sandboxes").set(patchColumns(patch)).where("id", "=", id);
   }
 
@@ -104,15 +107,19 @@ export class SandboxTable {
 
 function fromColumns(row: SandboxColumns): SandboxRow {
   const id = parseSandboxId(row.id);
-  const nullable = <Schema extends z.ZodType>(schema: Schema, text: string | null, column: string) =>
-    text === null ? null : readJson(schema, text, column);
+  const nullable = <Schema extends z.ZodType>(
+    schema: Schema,
+    text: string | null,
+    column: string,
+  ) => (text === null ? null : readJson(schema, text, column));
   if (id === undefined) readText(z.never(), row.id, "sandboxes.id");
   return {
     id: id as SandboxId,
     name: row.name,
     slot: row.slot,
     state: readText(sandboxStateSchema, row.state, "sandboxes.state"),
-    pending: row.pending === null ? null : readText(pendingSchema, row.pending, "sandboxes.pending"),
+    pending:
+      row.pending === null ? null : readText(pendingSchema, row.pending, "sandboxes.pending"),
     template: row.template,
     level: readText(levelSchema, row.level, "sandboxes.level"),
     onUnsupported: readText(onUnsupportedSchema, row.on_unsupported, "sandboxes.on_unsupported"),

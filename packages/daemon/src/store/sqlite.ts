@@ -15,7 +15,10 @@ export class SqliteFile implements SqliteDatabase {
   readonly #statements = new Map<string, SqliteStatement>();
 
   constructor(path: string) {
-    this.#database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
+    this.#database = new DatabaseSync(path, {
+      timeout: BUSY_TIMEOUT_MS,
+      enableForeignKeyConstraints: true,
+    });
     this.#database.exec(
       `PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = ${WAL_PAGES_MAX};`,
     );
@@ -105,12 +108,24 @@ export function isConstraintViolation(error: unknown): boolean {
   return sqliteCode(error) === CONSTRAINT;
 }
 
-const DISK_CODES: ReadonlySet<number> = new Set([READ_ONLY, INPUT_OUTPUT, CORRUPT, FULL, CANNOT_OPEN, NOT_A_DATABASE]);
+const DISK_CODES: ReadonlySet<number> = new Set([
+  READ_ONLY,
+  INPUT_OUTPUT,
+  CORRUPT,
+  FULL,
+  CANNOT_OPEN,
+  NOT_A_DATABASE,
+]);
 
 /** The disk's failures as STORAGE_FAILED; everything else, a bug of ours, as it is. */
 export function asStorageError(error: unknown): unknown {
   const code = sqliteCode(error);
   if (code === undefined || !DISK_CODES.has(code)) return error;
   const message = error instanceof Error ? error.message : String(error);
-  return new BelljarError("STORAGE_FAILED", `the store cannot be used: ${message}`, { sqliteCode: code }, { cause: error });
+  return new BelljarError(
+    "STORAGE_FAILED",
+    `the store cannot be used: ${message}`,
+    { sqliteCode: code },
+    { cause: error },
+  );
 }

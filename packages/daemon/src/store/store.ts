@@ -4,6 +4,7 @@ import { BelljarError } from "@belljar/protocol";
 import { Kysely } from "kysely";
 import type { CompiledQuery } from "kysely";
 import { Migrator } from "kysely/migration";
+import { invariant } from "../kernel/index.ts";
 import type { HostPath } from "../kernel/index.ts";
 import { EventTable } from "./event-table.ts";
 import { GrantTable } from "./grant-table.ts";
@@ -63,7 +64,12 @@ export async function openStore(options: { dataDir: HostPath }): Promise<Store> 
 export function unusable(path: string, error: unknown): unknown {
   if (BelljarError.is(error)) return error;
   const reason = error instanceof Error ? error.message : String(error);
-  return new BelljarError("DATA_DIR_UNUSABLE", `cannot use ${path}: ${reason}`, { path }, { cause: error });
+  return new BelljarError(
+    "DATA_DIR_UNUSABLE",
+    `cannot use ${path}: ${reason}`,
+    { path },
+    { cause: error },
+  );
 }
 
 async function migrate(db: Kysely<Schema>): Promise<void> {
@@ -72,7 +78,8 @@ async function migrate(db: Kysely<Schema>): Promise<void> {
     provider: { getMigrations: () => Promise.resolve(MIGRATIONS) },
   });
   const { error } = await migrator.migrateToLatest();
-  if (error !== undefined) throw error;
+  if (error instanceof Error) throw error;
+  invariant(error === undefined, "a migration failed with something that is no error");
 }
 
 function assemble(db: Kysely<Schema>, file: SqliteFile): Store {

@@ -47,7 +47,11 @@ export class TaskTable {
   }
 
   async get(id: string): Promise<TaskEntry | undefined> {
-    const row = await this.#db.selectFrom("tasks").selectAll().where("id", "=", id).executeTakeFirst();
+    const row = await this.#db
+      .selectFrom("tasks")
+      .selectAll()
+      .where("id", "=", id)
+      .executeTakeFirst();
     return row === undefined ? undefined : fromColumns(row);
   }
 
@@ -70,7 +74,11 @@ export class TaskTable {
         ]),
       );
     }
-    const rows = await select.orderBy("created_at_ms", "desc").orderBy("id", "desc").limit(query.limit).execute();
+    const rows = await select
+      .orderBy("created_at_ms", "desc")
+      .orderBy("id", "desc")
+      .limit(query.limit)
+      .execute();
     return rows.map(fromColumns);
   }
 

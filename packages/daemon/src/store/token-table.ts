@@ -44,7 +44,11 @@ export class TokenTable {
   }
 
   async markUsed(id: string, atMs: number): Promise<void> {
-    await this.#db.updateTable("tokens").set({ last_used_at_ms: atMs }).where("id", "=", id).execute();
+    await this.#db
+      .updateTable("tokens")
+      .set({ last_used_at_ms: atMs })
+      .where("id", "=", id)
+      .execute();
   }
 
   /** False for an unknown id. */

@@ -9,3 +9,8 @@ export interface TaskSandboxes {
   /** Environment, user and directory that commands of this sandbox start with. */
   commandDefaults(id: SandboxId): Promise<CommandDefaults>;
 }
+
+/** Where tasks tell of their states; `EventLog` is one. */
+export interface TaskEvents {
+  record(type: "task.state", sandboxId: string, data: Record<string, unknown>): Promise<void>;
+}

@@ -57,7 +57,11 @@ export class TaskRecorder {
     this.#written = options.written;
     this.#sequence = options.sequence;
     this.#isTruncated = task.stdoutBytes + task.stderrBytes > EVENT_BYTES_TOTAL_MAX;
-    const stateOf = (bytes: number, tail: string) => ({ rest: Buffer.alloc(0), tail: Buffer.from(tail), bytes });
+    const stateOf = (bytes: number, tail: string) => ({
+      rest: Buffer.alloc(0),
+      tail: Buffer.from(tail),
+      bytes,
+    });
     this.#streams = {
       stdout: stateOf(task.stdoutBytes, options.tails.stdout),
       stderr: stateOf(task.stderrBytes, options.tails.stderr),
@@ -96,8 +100,17 @@ export class TaskRecorder {
 
   event(type: TaskEvent["type"], body: { state?: TaskEntry["state"]; text?: string } = {}): void {
     this.#sequence += 1;
-    this.#pending.push({ taskId: this.#taskId, sequence: this.#sequence, atMs: this.#clock.now(), type, ...body });
-    this.#timer ??= this.#clock.after(FLUSH_AFTER_MS, () => void this.flush().catch(() => undefined));
+    this.#pending.push({
+      taskId: this.#taskId,
+      sequence: this.#sequence,
+      atMs: this.#clock.now(),
+      type,
+      ...body,
+    });
+    this.#timer ??= this.#clock.after(
+      FLUSH_AFTER_MS,
+      () => void this.flush().catch(() => undefined),
+    );
   }
 
   /** Writes what waits, with `patch` of the task in the same write. Throws STORAGE_FAILED, keeping it for the next time. */
@@ -144,7 +157,10 @@ export class TaskRecorder {
     }
     let left = bytes;
     while (left.length > 0) {
-      const part = left.subarray(0, completeUtf8Length(left.subarray(0, EVENT_BYTES_MAX)) || EVENT_BYTES_MAX);
+      const part = left.subarray(
+        0,
+        completeUtf8Length(left.subarray(0, EVENT_BYTES_MAX)) || EVENT_BYTES_MAX,
+      );
       this.#append(stream, part);
       left = left.subarray(part.length);
     }
@@ -154,7 +170,11 @@ export class TaskRecorder {
     const text = bytes.toString("utf8");
     this.#pendingBytes += bytes.length;
     const last = this.#pending.at(-1);
-    if (last?.type === stream && last.text !== undefined && last.text.length + text.length <= EVENT_BYTES_MAX / 4) {
+    if (
+      last?.type === stream &&
+      last.text !== undefined &&
+      last.text.length + text.length <= EVENT_BYTES_MAX / 4
+    ) {
       this.#pending[this.#pending.length - 1] = { ...last, text: last.text + text };
       return;
     }

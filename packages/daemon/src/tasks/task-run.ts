@@ -71,7 +71,8 @@ export class TaskRun {
     await this.#guarded(async () => {
       const { sandboxes, task } = this.#options;
       const { state } = await sandboxes.get(task.sandboxId);
-      if (state !== "running" && state !== "frozen") throw gone(`sandbox ${task.sandboxId} is ${state}`);
+      if (state !== "running" && state !== "frozen")
+        throw gone(`sandbox ${task.sandboxId} is ${state}`);
       await sandboxes.withActivity(task.sandboxId, async () => {
         const guest = await sandboxes.guest(task.sandboxId);
         const session = await guest.attach({ tag: taskTag(task.id) });
@@ -128,7 +129,7 @@ export class TaskRun {
     this.#phase = "started";
     if (this.#isDetached) session.close();
     if (this.#isCancelAsked) this.#terminate();
-    const positions = resumePositions(session);
+    const positions = { ...session.replayedFrom };
     for await (const { stream, data } of session.output) {
       const fresh = this.#unrecorded(stream, data, positions);
       if (fresh.length > 0) recorder.output(stream, fresh);
@@ -142,7 +143,11 @@ export class TaskRun {
   }
 
   /** Of replayed output what is not recorded yet; a gap is recorded as such. */
-  #unrecorded(stream: OutputStream, data: Uint8Array, positions: Record<OutputStream, number>): Uint8Array {
+  #unrecorded(
+    stream: OutputStream,
+    data: Uint8Array,
+    positions: Record<OutputStream, number>,
+  ): Uint8Array {
     const { recorder } = this.#options;
     const start = positions[stream];
     positions[stream] = start + data.length;
@@ -167,10 +172,17 @@ export class TaskRun {
         errorMessage: "the sandbox ended while the command ran; its outcome is not known",
       };
     }
-    if (this.#isCancelAsked) return { state: "cancelled", failureReason: "cancelled", exitCode, signal };
-    if (exit.reason === "timeout") return { state: "failed", failureReason: "timeout", exitCode, signal };
+    if (this.#isCancelAsked)
+      return { state: "cancelled", failureReason: "cancelled", exitCode, signal };
+    if (exit.reason === "timeout")
+      return { state: "failed", failureReason: "timeout", exitCode, signal };
     if (exitCode === 0) return { state: "succeeded", failureReason: null, exitCode, signal };
-    return { state: "failed", failureReason: signal === null ? "exit-code" : "signal", exitCode, signal };
+    return {
+      state: "failed",
+      failureReason: signal === null ? "exit-code" : "signal",
+      exitCode,
+      signal,
+    };
   }
 
   async #finish(outcome: Outcome): Promise<void> {
@@ -205,7 +217,8 @@ export class TaskRun {
       await work();
     } catch (error) {
       if (this.#isDetached) return;
-      if (!BelljarError.is(error)) logger.error("task.run", { taskId: task.id, error: describeError(error) });
+      if (!BelljarError.is(error))
+        logger.error("task.run", { taskId: task.id, error: describeError(error) });
       this.#session?.signal("SIGKILL");
       await this.#finish(outcomeOfError(error, this.#phase)).catch((failure: unknown) => {
         // It stays unfinished in the store; the next daemon tells what became of it.
@@ -229,18 +242,21 @@ function gone(message: string): BelljarError {
 
 /** Why there is no exit to tell of. */
 function outcomeOfError(error: unknown, phase: Phase): Outcome {
-  const message = BelljarError.is(error) ? error.message : "an internal error; see the daemon's log";
+  const message = BelljarError.is(error)
+    ? error.message
+    : "an internal error; see the daemon's log";
   if (BelljarError.is(error, "CANCELLED") && error.message === CANCELLED_EARLY) {
     return { state: "cancelled", failureReason: "cancelled", errorMessage: message };
   }
-  if (phase === "not-started") return { state: "failed", failureReason: "start-failed", errorMessage: message };
+  if (phase === "not-started")
+    return { state: "failed", failureReason: "start-failed", errorMessage: message };
   const errorMessage = `${message}; the outcome is not known`;
   if (phase === "started") return { state: "interrupted", failureReason: "internal", errorMessage };
-  const isEnded = BelljarError.is(error, "SANDBOX_STATE") || BelljarError.is(error, "SANDBOX_NOT_FOUND");
-  return { state: "interrupted", failureReason: isEnded ? "sandbox-ended" : "daemon-restarted", errorMessage };
-}
-
-/** Where each stream of a session starts: a kept command that has written more than is kept starts later. */
-function resumePositions(session: ExecSession): Record<OutputStream, number> {
-  return { stdout: session.replayedFrom?.stdout ?? 0, stderr: session.replayedFrom?.stderr ?? 0 };
+  const isEnded =
+    BelljarError.is(error, "SANDBOX_STATE") || BelljarError.is(error, "SANDBOX_NOT_FOUND");
+  return {
+    state: "interrupted",
+    failureReason: isEnded ? "sandbox-ended" : "daemon-restarted",
+    errorMessage,
+  };
 }

@@ -6,7 +6,7 @@ import { describeError } from "../log/index.ts";
 import type { Logger } from "../log/index.ts";
 import { hashRequest } from "../sandbox/index.ts";
 import type { Store, TaskEntry, WriteStep } from "../store/index.ts";
-import type { TaskSandboxes } from "./ports.ts";
+import type { TaskEvents, TaskSandboxes } from "./ports.ts";
 import { TaskRecorder } from "./recorder.ts";
 import type { ListTasksQuery, TaskService } from "./service.ts";
 import { TaskRun } from "./task-run.ts";
@@ -24,8 +24,8 @@ export interface TaskServiceOptions {
   readonly sandboxes: TaskSandboxes;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Called with each change of a task's state, for the daemon's events */
-  readonly onState?: (task: Task) => void;
+  /** Where changes of a task's state are told */
+  readonly events: TaskEvents;
 }
 
 /** Builds the service; nothing is read or started before `open()`. */
@@ -73,7 +73,9 @@ class StoredTasks implements TaskService {
     const place = JSON.stringify([request.owner, request.key]);
     // One after the other: the second finds what the first has stored.
     await this.#keysUnderWay.get(place)?.catch(() => undefined);
-    const made = this.#makeOnce(sandboxId, input, request).finally(() => this.#keysUnderWay.delete(place));
+    const made = this.#makeOnce(sandboxId, input, request).finally(() =>
+      this.#keysUnderWay.delete(place),
+    );
     this.#keysUnderWay.set(place, made);
     return await made;
   }
@@ -91,7 +93,9 @@ class StoredTasks implements TaskService {
     const hasMore = found.length > limit && last !== undefined;
     return {
       items: page.map(viewTask),
-      nextCursor: hasMore ? Buffer.from(`${last.createdAtMs}.${last.id}`).toString("base64url") : null,
+      nextCursor: hasMore
+        ? Buffer.from(`${last.createdAtMs}.${last.id}`).toString("base64url")
+        : null,
     };
   }
 
@@ -102,7 +106,11 @@ class StoredTasks implements TaskService {
     return await this.get(id);
   }
 
-  async *subscribe(id: string, sinceSequence: number, signal?: AbortSignal): AsyncGenerator<TaskEvent> {
+  async *subscribe(
+    id: string,
+    sinceSequence: number,
+    signal?: AbortSignal,
+  ): AsyncGenerator<TaskEvent> {
     await this.#require(id);
     const isOver = () => signal?.aborted === true;
     let last = sinceSequence;
@@ -120,7 +128,11 @@ class StoredTasks implements TaskService {
         if (page.length > 0) continue;
         // Nothing new: for an ended task nothing will come.
         const { finishedAtMs } = await this.#require(id);
-        if (finishedAtMs !== null && (await this.#options.store.taskEvents.newestSequence(id)) <= last) return;
+        if (
+          finishedAtMs !== null &&
+          (await this.#options.store.taskEvents.newestSequence(id)) <= last
+        )
+          return;
         await ring.rung;
       } finally {
         ring.remove();
@@ -148,9 +160,13 @@ class StoredTasks implements TaskService {
       );
     }
     if (known.requestHash !== request.requestHash) {
-      throw new BelljarError("IDEMPOTENCY_CONFLICT", `the key ${request.key} was used for another request`, {
-        idempotencyKey: request.key,
-      });
+      throw new BelljarError(
+        "IDEMPOTENCY_CONFLICT",
+        `the key ${request.key} was used for another request`,
+        {
+          idempotencyKey: request.key,
+        },
+      );
     }
     return await this.get(known.objectId);
   }
@@ -162,15 +178,26 @@ class StoredTasks implements TaskService {
   ): Promise<Task> {
     const { store, sandboxes, clock } = this.#options;
     const { state } = await sandboxes.get(sandboxId);
-    if (state === "destroyed") throw new BelljarError("SANDBOX_NOT_FOUND", `there is no sandbox ${sandboxId}`, { id: sandboxId });
+    if (state === "destroyed")
+      throw new BelljarError("SANDBOX_NOT_FOUND", `there is no sandbox ${sandboxId}`, {
+        id: sandboxId,
+      });
     const other = this.#runs.get(sandboxId);
     if (other !== undefined) {
-      throw new BelljarError("TASK_IN_PROGRESS", `task ${other.id} runs in sandbox ${sandboxId}`, { taskId: other.id });
+      throw new BelljarError("TASK_IN_PROGRESS", `task ${other.id} runs in sandbox ${sandboxId}`, {
+        taskId: other.id,
+      });
     }
     const task = newTask(sandboxId, input, clock.now());
     const run = this.#run(task, 1, { stdout: "", stderr: "" });
     try {
-      const event = { taskId: task.id, sequence: 1, atMs: task.createdAtMs, type: "state" as const, state: task.state };
+      const event = {
+        taskId: task.id,
+        sequence: 1,
+        atMs: task.createdAtMs,
+        type: "state" as const,
+        state: task.state,
+      };
       await store.write([
         store.tasks.insertStep(task),
         store.taskEvents.insertStep(event),
@@ -180,7 +207,7 @@ class StoredTasks implements TaskService {
       this.#runs.delete(sandboxId);
       throw error;
     }
-    this.#options.onState?.(viewTask(task));
+    this.#tell(task.sandboxId, task);
     void run.start().then(() => this.#ended(task));
     return viewTask(task);
   }
@@ -200,16 +227,31 @@ class StoredTasks implements TaskService {
     this.#ring(task.id);
     try {
       const ended = await this.get(task.id);
-      this.#options.logger.info("task.ended", { taskId: task.id, sandboxId: task.sandboxId, outcome: ended.state, durationMs: ended.durationMs });
-      this.#options.onState?.(ended);
+      this.#options.logger.info("task.ended", {
+        taskId: task.id,
+        sandboxId: task.sandboxId,
+        outcome: ended.state,
+        durationMs: ended.durationMs,
+      });
+      this.#tell(task.sandboxId, ended);
     } catch (error) {
       this.#options.logger.error("task.ended", { taskId: task.id, error: describeError(error) });
     }
   }
 
+  #tell(sandboxId: SandboxId, task: { id: string; state: string }): void {
+    const { events, logger } = this.#options;
+    events
+      .record("task.state", sandboxId, { taskId: task.id, state: task.state })
+      .catch((error: unknown) => {
+        logger.warn("task.tell", { taskId: task.id, error: describeError(error) });
+      });
+  }
+
   async #require(id: string): Promise<TaskEntry> {
     const task = await this.#options.store.tasks.get(id);
-    if (task === undefined) throw new BelljarError("TASK_NOT_FOUND", `there is no task ${id}`, { id });
+    if (task === undefined)
+      throw new BelljarError("TASK_NOT_FOUND", `there is no task ${id}`, { id });
     return task;
   }
 
@@ -261,7 +303,9 @@ function newTask(sandboxId: SandboxId, input: CreateTaskInput, nowMs: number): T
 function decodeCursor(cursor: string): { createdAtMs: number; id: string } {
   const match = CURSOR.exec(Buffer.from(cursor, "base64url").toString("latin1"));
   if (match?.[1] === undefined || match[2] === undefined) {
-    throw new BelljarError("BAD_REQUEST", "the cursor comes from no list of this daemon", { cursor });
+    throw new BelljarError("BAD_REQUEST", "the cursor comes from no list of this daemon", {
+      cursor,
+    });
   }
   return { createdAtMs: Number(match[1]), id: match[2] };
 }

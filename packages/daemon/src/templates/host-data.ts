@@ -59,7 +59,8 @@ export async function readHostEtc(etcDir: string): Promise<RootEntry[]> {
   const budget: Budget = { bytes: 0, entries: 0 };
   const entries: RootEntry[] = [];
   const java = (await readdir(etcDir)).filter((name) => JAVA.test(name));
-  for (const path of [...SHOWN, ...java]) await collect(etcDir, path, { entries, budget, depth: 0 });
+  for (const path of [...SHOWN, ...java])
+    await collect(etcDir, path, { entries, budget, depth: 0 });
   return entries;
 }
 
@@ -95,7 +96,11 @@ async function collect(etcDir: string, path: string, into: Collecting): Promise<
 }
 
 /** A listed file that is a link to somewhere not shown, such as a bundle below `/var`: its content is copied. */
-async function collectTarget(etcDir: string, link: { path: string; target: string }, into: Collecting): Promise<void> {
+async function collectTarget(
+  etcDir: string,
+  link: { path: string; target: string },
+  into: Collecting,
+): Promise<void> {
   const source = join(etcDir, link.path);
   const content = await readPublicFile(source, into.budget).catch(() => undefined);
   if (content === undefined) return;
@@ -105,18 +110,26 @@ async function collectTarget(etcDir: string, link: { path: string; target: strin
 /** Whether a link at `at` resolves, as text, below `/usr` or within `/etc`. */
 function isShownTarget(at: string, target: string): boolean {
   const resolved = posix.resolve("/", dirname(at), target);
-  return resolved.startsWith("/usr/") || resolved.startsWith("/etc/alternatives/") || isShownPath(resolved);
+  return (
+    resolved.startsWith("/usr/") ||
+    resolved.startsWith("/etc/alternatives/") ||
+    isShownPath(resolved)
+  );
 }
 
 function isShownPath(resolved: string): boolean {
   const relative = posix.relative("/etc", resolved);
-  return SHOWN.some((shown) => relative === shown || relative.startsWith(`${shown}/`)) || JAVA.test(relative.split("/")[0] ?? "");
+  return (
+    SHOWN.some((shown) => relative === shown || relative.startsWith(`${shown}/`)) ||
+    JAVA.test(relative.split("/")[0] ?? "")
+  );
 }
 
 async function readPublicFile(path: string, budget: Budget): Promise<Buffer | undefined> {
   await using file = await open(path, "r");
   const stat = await file.stat();
-  if (!stat.isFile() || (stat.mode & READABLE_BY_ALL) === 0 || stat.size > FILE_BYTES_MAX) return undefined;
+  if (!stat.isFile() || (stat.mode & READABLE_BY_ALL) === 0 || stat.size > FILE_BYTES_MAX)
+    return undefined;
   budget.bytes += stat.size;
   if (budget.bytes > TOTAL_BYTES_MAX) throw tooLarge(path, `${TOTAL_BYTES_MAX} bytes`);
   const content = await file.readFile();
@@ -125,5 +138,7 @@ async function readPublicFile(path: string, budget: Budget): Promise<Buffer | un
 }
 
 function tooLarge(path: string, limit: string): BelljarError {
-  return new BelljarError("STORAGE_FAILED", `the host's ${path} has more than ${limit} to show`, { path });
+  return new BelljarError("STORAGE_FAILED", `the host's ${path} has more than ${limit} to show`, {
+    path,
+  });
 }

@@ -56,7 +56,10 @@ export function ownEntries(shell: string): RootEntry[] {
     file("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
     file("etc/hostname", "sandbox\n"),
     file("etc/host.conf", "multi on\n"),
-    file("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"),
+    file(
+      "etc/nsswitch.conf",
+      "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    ),
     file("etc/resolv.conf", ""),
     file("etc/profile", SYSTEM_PROFILE),
     file("etc/shells", shell === "/bin/sh" ? "/bin/sh\n" : `/bin/sh\n${shell}\n`),

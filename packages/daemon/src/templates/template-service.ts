@@ -42,7 +42,15 @@ const HOST: Template = {
   workdir: USER_HOME,
 };
 
-const PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", OWN_PROGRAMS].join(":");
+const PATH = [
+  "/usr/local/sbin",
+  "/usr/local/bin",
+  "/usr/sbin",
+  "/usr/bin",
+  "/sbin",
+  "/bin",
+  OWN_PROGRAMS,
+].join(":");
 
 /** Builds the service; nothing is read or written before the first `resolve`. */
 export function createTemplateService(options: TemplateServiceOptions): TemplateService {
@@ -59,7 +67,10 @@ class Templates implements TemplateService {
 
   async resolve(name: string): Promise<TemplateDefaults> {
     if (name !== HOST.name) {
-      throw new BelljarError("TEMPLATE_NOT_FOUND", `there is no template ${name}`, { name, known: [HOST.name] });
+      throw new BelljarError("TEMPLATE_NOT_FOUND", `there is no template ${name}`, {
+        name,
+        known: [HOST.name],
+      });
     }
     this.#host ??= this.#assembleHost().catch((error: unknown) => {
       // The next one tries again: the disk may have room by then.
@@ -74,12 +85,22 @@ class Templates implements TemplateService {
   }
 
   async #assembleHost(): Promise<TemplateDefaults> {
-    const layout = await readHostLayout({ nodePath: this.#options.nodePath ?? hostPath(process.execPath) });
-    const entries = mergeEntries([...layout.entries, ...ownEntries(layout.shell), ...(await readHostEtc("/etc"))]);
+    const layout = await readHostLayout({
+      nodePath: this.#options.nodePath ?? hostPath(process.execPath),
+    });
+    const entries = mergeEntries([
+      ...layout.entries,
+      ...ownEntries(layout.shell),
+      ...(await readHostEtc("/etc")),
+    ]);
     const name = `host-${hashEntries(entries, layout.binds)}`;
     const root = hostPath(join(this.#options.dataDir, "templates", name));
     await writeRoot(root, entries);
-    this.#options.logger.info("template.ready", { template: HOST.name, root, entryCount: entries.length });
+    this.#options.logger.info("template.ready", {
+      template: HOST.name,
+      root,
+      entryCount: entries.length,
+    });
     return {
       root: { name: HOST.name, layers: [root], binds: layout.binds },
       user: HOST.defaultUser,

@@ -19,11 +19,17 @@ export async function writeRoot(target: HostPath, entries: readonly RootEntry[])
     for (const entry of entries) await writeEntry(temporary, entry);
     await rename(temporary, target);
   } catch (error) {
+    // oxlint-disable-next-line house/no-recursive-rm -- a path that this very call has made, with a random name
     await rm(temporary, { recursive: true, force: true });
     // Another one may have been faster: it has made the same.
     if (await isDirectory(target)) return;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new BelljarError("STORAGE_FAILED", `cannot make the template at ${target}: ${reason}`, { path: target }, { cause: error });
+    throw new BelljarError(
+      "STORAGE_FAILED",
+      `cannot make the template at ${target}: ${reason}`,
+      { path: target },
+      { cause: error },
+    );
   }
 }
 

@@ -108,7 +108,11 @@ async function createTasks(db: Kysely<unknown>): Promise<void> {
     .on("tasks")
     .columns(["sandbox_id", "created_at_ms"])
     .execute();
-  await db.schema.createIndex("tasks_created").on("tasks").columns(["created_at_ms", "id"]).execute();
+  await db.schema
+    .createIndex("tasks_created")
+    .on("tasks")
+    .columns(["created_at_ms", "id"])
+    .execute();
   await db.schema
     .createTable("task_events")
     .addColumn("task_id", "text", (column) =>
