@@ -41,6 +41,7 @@ export interface App extends AsyncDisposable {
 const REAPER_INTERVAL_MS = 5000;
 const RECONCILE_INTERVAL_MS = 15_000;
 const EVENTS_RETAINED = 10_000;
+const DEFAULT_TEMPLATE = "host";
 const CPU_COUNT_DEFAULT = 2;
 
 /**
@@ -61,8 +62,10 @@ export async function compose(
   stack.use(await lockDataDir(places.dataDir));
   const store = stack.use(await openStore({ dataDir: places.dataDir }));
   const tokens = createTokenService({ store, clock, logger, configured: secrets.tokens.map((token) => token.expose()) });
-  const driver = stack.use(overrides.driver ?? (await driverOf(config, places, logger)));
   const templates = createTemplateService({ dataDir: places.dataDir, logger });
+  // Assembled while the driver starts, so that the first create does not wait for it; a failure is that create's.
+  void templates.resolve(DEFAULT_TEMPLATE).catch((error: unknown) => logger.warn("template.prepare", { error }));
+  const driver = stack.use(overrides.driver ?? (await driverOf(config, places, logger)));
   const listening: { gateway?: Gateway } = {};
   const addresses = addressesOf(config, () => listening.gateway?.address?.port ?? config.server.port);
   const { sandboxes, events } = createSandboxes({
@@ -76,7 +79,7 @@ export async function compose(
     memory: overrides.memory ?? systemMemory,
   });
   stack.use(sandboxes);
-  const tasks = stack.use(createTaskService({ store, sandboxes, clock, logger }));
+  const tasks = stack.use(createTaskService({ store, sandboxes, events, clock, logger }));
   logger.info("daemon.reconcile", { ...(await sandboxes.open()) });
   await tasks.open();
   const grants = () => {
