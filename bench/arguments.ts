@@ -35,7 +35,10 @@ export function parseOptions(argv: readonly string[], known: readonly string[]):
       help: { type: "boolean", default: false },
     },
   });
-  const rows = values.rows.split(",").map((name) => name.trim()).filter((name) => name !== "");
+  const rows = values.rows
+    .split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
   const unknown = rows.filter((name) => !known.includes(name));
   if (unknown.length > 0) {
     throw new Error(`no row named ${unknown.join(", ")}; there are: ${known.join(", ")}`);

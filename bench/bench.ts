@@ -37,7 +37,9 @@ export function makeBench(
       options.say(`no docker peer: ${missing}`);
       return undefined;
     }
-    const shell = ["/bin/true", "/bin/sleep"].map((program) => findProgram(program.slice(5)) ?? program);
+    const shell = ["/bin/true", "/bin/sleep"].map(
+      (program) => findProgram(program.slice(5)) ?? program,
+    );
     return stack.use(await startDocker([hostNode, ...shell, "/bin/true", "/bin/sleep"]));
   };
   return {

@@ -18,7 +18,10 @@ export const BUDGETS: Readonly<Record<string, Budget>> = {
   "file-roundtrip": { text: "p50 ≤ 2", met: ({ p50 }) => p50 <= 2 },
   "wake-frozen": { text: "p50 ≤ 5", met: ({ p50 }) => p50 <= 5 },
   "wake-stopped": { text: "≤ 40", met: ({ p50 }) => p50 <= 40 },
-  "preview-throughput": { text: "≥ 0.8× nginx", met: ({ ratio }) => ratio === null || ratio >= 0.8 },
+  "preview-throughput": {
+    text: "≥ 0.8× nginx",
+    met: ({ ratio }) => ratio === null || ratio >= 0.8,
+  },
   "preview-throughput-caddy": {
     text: "≥ 3× Caddy",
     met: ({ ratio }) => ratio === null || ratio >= 3,

@@ -27,7 +27,10 @@ const GROUPS: readonly Group[] = [
 
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 
-async function measure(bench: Bench, groups: readonly Group[]): Promise<{ rows: Row[]; failed: string[] }> {
+async function measure(
+  bench: Bench,
+  groups: readonly Group[],
+): Promise<{ rows: Row[]; failed: string[] }> {
   const rows: Row[] = [];
   const failed: string[] = [];
   for (const group of groups) {
@@ -36,7 +39,9 @@ async function measure(bench: Bench, groups: readonly Group[]): Promise<{ rows: 
       rows.push(...(await group.run(bench)));
     } catch (error) {
       failed.push(...group.rows);
-      say(`${group.rows[0]} could not be measured: ${error instanceof Error ? error.stack : String(error)}`);
+      say(
+        `${group.rows[0]} could not be measured: ${error instanceof Error ? error.stack : String(error)}`,
+      );
     }
     const seconds = (performance.now() - startedMs) / 1000;
     say(`${group.rows.join(", ")}: ${seconds.toFixed(1)} s`);
@@ -70,7 +75,10 @@ async function bench(options: Options): Promise<number> {
 const DAEMON_ARGS = ["--memory.expectedBytes", String(2 ** 20)];
 
 try {
-  const options = parseOptions(process.argv.slice(2), GROUPS.flatMap((group) => group.rows));
+  const options = parseOptions(
+    process.argv.slice(2),
+    GROUPS.flatMap((group) => group.rows),
+  );
   if (options.help) process.stdout.write(USAGE);
   else process.exitCode = await bench(options);
 } catch (error) {

@@ -1,7 +1,18 @@
 import { BUDGETS } from "./budgets.ts";
 import type { Row } from "./rows.ts";
 
-const HEADINGS = ["row", "unit", "p50", "p99", "n", "peer", "peer p50", "ratio", "budget", ""] as const;
+const HEADINGS = [
+  "row",
+  "unit",
+  "p50",
+  "p99",
+  "n",
+  "peer",
+  "peer p50",
+  "ratio",
+  "budget",
+  "",
+] as const;
 
 /** Whether the row keeps its budget; null for a row that has none. */
 export function verdict(row: Row): boolean | null {
@@ -30,7 +41,9 @@ function cells(row: Row): string[] {
 /** The table for people. */
 export function table(rows: readonly Row[]): string {
   const lines = [[...HEADINGS], ...rows.map(cells)];
-  const widths = HEADINGS.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
+  const widths = HEADINGS.map((_, column) =>
+    Math.max(...lines.map((line) => line[column]?.length ?? 0)),
+  );
   const text = lines.map((line) =>
     line
       .map((cell, column) => cell.padEnd(widths[column] ?? 0))

@@ -36,7 +36,11 @@ export function row(
   name: string,
   unit: string,
   ours: readonly number[],
-  options: { peer?: string; peerSamples?: readonly number[] | undefined; notes?: readonly string[] } = {},
+  options: {
+    peer?: string;
+    peerSamples?: readonly number[] | undefined;
+    notes?: readonly string[];
+  } = {},
 ): Row {
   const { peer, peerSamples = [], notes = [] } = options;
   const has = peer !== undefined && peerSamples.length > 0;

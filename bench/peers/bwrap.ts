@@ -19,8 +19,16 @@ export function bwrapCommand(argv: readonly string[]): string[] | undefined {
   return [
     program,
     "--unshare-all",
-    ...["--ro-bind", "/usr", "/usr", ...roots],
-    ...["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"],
+    "--ro-bind",
+    "/usr",
+    "/usr",
+    ...roots,
+    "--proc",
+    "/proc",
+    "--dev",
+    "/dev",
+    "--tmpfs",
+    "/tmp",
     "--die-with-parent",
     ...argv,
   ];

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import http from "node:http";
 import path from "node:path";
 import { type Child, run, startChild } from "../../tests/e2e/support/child.ts";
@@ -47,7 +47,11 @@ async function filesOf(programs: readonly string[]): Promise<string[]> {
 }
 
 /** An image of `programs` with the libraries that they load, and nothing else. */
-async function importImage(command: readonly string[], directory: string, programs: readonly string[]) {
+async function importImage(
+  command: readonly string[],
+  directory: string,
+  programs: readonly string[],
+) {
   const archive = path.join(directory, "rootfs.tar");
   const files = await filesOf(programs);
   const packed = await run(["tar", "-C", "/", "-chf", archive, ...files]);
@@ -70,14 +74,17 @@ function caller(socketPath: string): { call: Call; agent: http.Agent } {
     new Promise((resolve, reject) => {
       const payload = body === undefined ? "" : JSON.stringify(body);
       const headers = { "content-type": "application/json", "content-length": payload.length };
-      const request = http.request({ socketPath, agent, method, path: route, headers }, (response) => {
-        let text = "";
-        response.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
-        response.on("end", () => {
-          if ((response.statusCode ?? 500) < 400) resolve(text);
-          else reject(new Error(`docker ${route}: ${response.statusCode} ${text}`));
-        });
-      });
+      const request = http.request(
+        { socketPath, agent, method, path: route, headers },
+        (response) => {
+          let text = "";
+          response.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
+          response.on("end", () => {
+            if ((response.statusCode ?? 500) < 400) resolve(text);
+            else reject(new Error(`docker ${route}: ${response.statusCode} ${text}`));
+          });
+        },
+      );
       request.on("error", reject);
       request.end(payload);
     });
@@ -102,9 +109,41 @@ async function runByApi(call: Call, parent: string, argv: readonly string[]): Pr
 }
 
 async function execByApi(call: Call, container: string, argv: readonly string[]): Promise<void> {
-  const made = await call("POST", `/containers/${container}/exec`, { Cmd: argv, AttachStdout: true });
+  const made = await call("POST", `/containers/${container}/exec`, {
+    Cmd: argv,
+    AttachStdout: true,
+  });
   const { Id: id } = JSON.parse(made) as { Id: string };
   await call("POST", `/exec/${id}/start`, { Detach: false, Tty: false });
+}
+
+/** Where containerd's shims put their sockets, whatever its own directories are. */
+const SHIM_SOCKETS = "/run/containerd/s";
+/** What dockerd and containerd make outside the directories that they are given. */
+const FIXED_PLACES = [
+  SHIM_SOCKETS,
+  "/run/containerd",
+  "/run/docker/plugins",
+  "/run/docker",
+  "/etc/docker",
+];
+
+function namesIn(directory: string): string[] {
+  return existsSync(directory) ? readdirSync(directory) : [];
+}
+
+/** Remembers what is there, and gives the function that removes what has come since. */
+function watchFixedPlaces(): () => void {
+  const missing = FIXED_PLACES.filter((place) => !existsSync(place));
+  const before = new Set(namesIn(SHIM_SOCKETS));
+  const hadKey = existsSync("/etc/docker/key.json");
+  return () => {
+    const added = namesIn(SHIM_SOCKETS).filter((name) => !before.has(name));
+    for (const name of added) rmSync(path.join(SHIM_SOCKETS, name));
+    if (!hadKey) rmSync("/etc/docker/key.json", { force: true });
+    for (const place of missing)
+      if (namesIn(place).length === 0) rmSync(place, { recursive: true, force: true });
+  };
 }
 
 function removeCgroups(name: string): void {
@@ -115,7 +154,9 @@ function removeCgroups(name: string): void {
     }
     rmdirSync(directory);
   };
-  const roots = readdirSync(CGROUP_ROOT, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  const roots = readdirSync(CGROUP_ROOT, { withFileTypes: true }).filter((entry) =>
+    entry.isDirectory(),
+  );
   for (const root of roots) removeTree(path.join(CGROUP_ROOT, root.name, name));
   removeTree(path.join(CGROUP_ROOT, name));
 }
@@ -128,9 +169,16 @@ async function startDockerd(directory: string, parent: string): Promise<Child> {
   return startChild(
     [
       findProgram("dockerd") ?? "dockerd",
-      ...["--host", `unix://${at("docker.sock")}`, "--data-root", at("data"), "--exec-root", at("exec")],
-      ...["--pidfile", at("pid"), "--bridge", "none", "--cgroup-parent", parent],
-      ...["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"],
+      `--host=unix://${at("docker.sock")}`,
+      `--data-root=${at("data")}`,
+      `--exec-root=${at("exec")}`,
+      `--pidfile=${at("pid")}`,
+      `--cgroup-parent=${parent}`,
+      "--bridge=none",
+      "--iptables=false",
+      "--ip6tables=false",
+      "--ip-forward=false",
+      "--ip-masq=false",
     ],
     { env: { ...process.env, HOME: directory, DOCKER_CONFIG: directory } },
   );
@@ -141,14 +189,19 @@ export async function startDocker(programs: readonly string[]): Promise<Docker> 
   await using stack = new AsyncDisposableStack();
   const directory = stack.use(temporaryDirectory("bench-docker")).path;
   const parent = `/belljar-bench-${randomBytes(4).toString("hex")}`;
+  stack.defer(watchFixedPlaces());
   stack.defer(() => removeCgroups(parent.slice(1)));
   const socket = path.join(directory, "docker.sock");
   const command = [client(), "--config", directory, "-H", `unix://${socket}`];
   const daemon = stack.use(await startDockerd(directory, parent));
-  await until("dockerd answers", async () => {
-    if (daemon.process.exitCode !== null) throw new Error(`dockerd ended:\n${daemon.output()}`);
-    return (await run([...command, "version"])).code === 0;
-  }, { timeoutMs: READY_TIMEOUT_MS, stepMs: 100 });
+  await until(
+    "dockerd answers",
+    async () => {
+      if (daemon.process.exitCode !== null) throw new Error(`dockerd ended:\n${daemon.output()}`);
+      return (await run([...command, "version"])).code === 0;
+    },
+    { timeoutMs: READY_TIMEOUT_MS, stepMs: 100 },
+  );
   await importImage(command, directory, programs);
   const { call, agent } = caller(socket);
   stack.defer(() => agent.destroy());
@@ -160,7 +213,16 @@ export async function startDocker(programs: readonly string[]): Promise<Docker> 
     },
     runByApi: (argv) => runByApi(call, parent, argv),
     async startSleeper() {
-      const id = await must([...command, "run", "-d", "--network", "none", IMAGE, "/bin/sleep", "86400"]);
+      const id = await must([
+        ...command,
+        "run",
+        "-d",
+        "--network",
+        "none",
+        IMAGE,
+        "/bin/sleep",
+        "86400",
+      ]);
       kept.defer(() => must([...command, "rm", "-f", id]).then(() => undefined));
       return id;
     },

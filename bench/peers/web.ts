@@ -26,7 +26,11 @@ ${temporary}
 }
 
 /** An nginx that answers every request with one page of {@link PAGE_BYTES}. */
-export function nginxAppConfig(directory: string, port: number, options: { daemonOff: boolean }): string {
+export function nginxAppConfig(
+  directory: string,
+  port: number,
+  options: { daemonOff: boolean },
+): string {
   const page = "x".repeat(PAGE_BYTES);
   return `${nginxBasics(directory, options.daemonOff)}
   server {
@@ -98,14 +102,26 @@ async function answering(name: string, child: Child, port: number): Promise<WebS
   return { name, port, [Symbol.asyncDispose]: () => child.stop() };
 }
 
-async function startNginx(name: string, directory: string, config: (at: string, port: number) => string) {
+async function startNginx(
+  name: string,
+  directory: string,
+  config: (at: string, port: number) => string,
+) {
   const at = path.join(directory, name);
   mkdirSync(at, { recursive: true });
   const port = await freePort();
   writeFileSync(path.join(at, "nginx.conf"), config(at, port));
   const program = findProgram("nginx") ?? "nginx";
   // `user` is left to the compiled default, which exists wherever the package is installed.
-  const child = await startChild([program, "-e", "stderr", "-p", at, "-c", path.join(at, "nginx.conf")]);
+  const child = await startChild([
+    program,
+    "-e",
+    "stderr",
+    "-p",
+    at,
+    "-c",
+    path.join(at, "nginx.conf"),
+  ]);
   return answering(name, child, port);
 }
 

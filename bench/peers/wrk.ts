@@ -13,7 +13,8 @@ export async function load(url: string, host: string, seconds: number): Promise<
   const argv = [program, "-t1", "-c64", `-d${seconds}s`, "-H", `Host: ${host}`, url];
   const { code, stdout, stderr } = await run(argv, { timeoutMs: (seconds + 15) * 1000 });
   const rate = /Requests\/sec:\s+([0-9.]+)/.exec(stdout)?.[1];
-  if (code !== 0 || rate === undefined) throw new Error(`wrk ended with ${code}: ${stderr}${stdout}`);
+  if (code !== 0 || rate === undefined)
+    throw new Error(`wrk ended with ${code}: ${stderr}${stdout}`);
   const errors = [/Socket errors:.*/.exec(stdout)?.[0], /Non-2xx.*/.exec(stdout)?.[0]];
   return { requestsPerSecond: Number(rate), errors: errors.filter(Boolean).join("; ") };
 }

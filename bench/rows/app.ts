@@ -7,6 +7,8 @@ import { nginxAppConfig } from "../peers/web.ts";
 /** Port of the app in every sandbox of the preview rows. */
 export const APP_PORT = 8080;
 const APP_DIRECTORY = "/home/user/nginx";
+/** The app runs as `user`, and writes beside its configuration */
+const AS_USER = "&user=user";
 
 /** nginx as a command inside a sandbox, in the foreground or going into the background by itself. */
 export function appCommand(name: string): string[] {
@@ -32,8 +34,8 @@ export async function createAppSandbox(bench: Bench): Promise<Sandbox> {
   });
   const config = nginxAppConfig(APP_DIRECTORY, APP_PORT, { daemonOff: true });
   const background = nginxAppConfig(APP_DIRECTORY, APP_PORT + 1, { daemonOff: false });
-  await api.write(sandbox.id, `${APP_DIRECTORY}/second.conf`, background);
-  await api.write(sandbox.id, `${APP_DIRECTORY}/app.conf`, config);
+  await api.write(sandbox.id, `${APP_DIRECTORY}/second.conf`, background, AS_USER);
+  await api.write(sandbox.id, `${APP_DIRECTORY}/app.conf`, config, AS_USER);
   const { host } = previewOf(bench, sandbox.id);
   await until("the app answers through its preview", async () => {
     const answer = await api.call("GET", "/", { headers: { host } });
@@ -46,6 +48,7 @@ export async function createAppSandbox(bench: Bench): Promise<Sandbox> {
 export async function firstByte(bench: Bench, id: string): Promise<number> {
   const { host } = previewOf(bench, id);
   const answer = await bench.daemon.api.call("GET", "/", { headers: { host } });
-  if (answer.status !== 200) throw new Error(`preview answered ${answer.status}: ${answer.body}`);
+  if (answer.status !== 200)
+    throw new Error(`preview answered ${answer.status}: ${answer.body.toString()}`);
   return answer.headMs;
 }

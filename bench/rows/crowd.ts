@@ -91,7 +91,12 @@ async function measureCrowd(bench: Bench): Promise<Row[]> {
     row("idle-memory-1000", "MiB", [manyMib], {
       notes: many === MANY ? [] : [`measured with ${many}: --quick`],
     }),
-    row("create-at-1000", "ratio", manyMs.map((sample) => sample / few), { notes }),
+    row(
+      "create-at-1000",
+      "ratio",
+      manyMs.map((sample) => sample / few),
+      { notes },
+    ),
   ];
 }
 

@@ -15,8 +15,16 @@ async function measureExec(bench: Bench): Promise<Row[]> {
   if (docker !== undefined) {
     const container = await docker.startSleeper();
     const argv = ["/bin/true"];
-    lanes.push({ name: "docker", every: 20, sample: () => timed(() => docker.exec(container, argv)) });
-    lanes.push({ name: "api", every: 20, sample: () => timed(() => docker.execByApi(container, argv)) });
+    lanes.push({
+      name: "docker",
+      every: 20,
+      sample: () => timed(() => docker.exec(container, argv)),
+    });
+    lanes.push({
+      name: "api",
+      every: 20,
+      sample: () => timed(() => docker.execByApi(container, argv)),
+    });
   }
   const samples = await interleave(lanes, { rounds: bench.quick ? 200 : 800, warmupRounds: 50 });
   await api.destroy(sandbox.id);
@@ -40,7 +48,10 @@ async function measureFiles({ daemon, quick }: Bench): Promise<Row[]> {
     return tookMs;
   };
   const rounds = quick ? 200 : 800;
-  const samples = await interleave([{ name: "ours", every: 1, sample }], { rounds, warmupRounds: 50 });
+  const samples = await interleave([{ name: "ours", every: 1, sample }], {
+    rounds,
+    warmupRounds: 50,
+  });
   await api.destroy(id);
   return [row("file-roundtrip", "ms", samples.get("ours") ?? [])];
 }

@@ -140,8 +140,15 @@ async function measureLatency(bench: Bench): Promise<Row[]> {
   const added = (name: string) => (all.get(name) ?? []).map((sample) => sample - directMs);
   const notes = [`direct p50: ${directMs.toFixed(3)} ms; taken off every sample`];
   return [
-    row("preview-latency", "ms", added("ours"), { peer: "node proxy", peerSamples: added("node"), notes }),
-    row("preview-latency-nginx", "ms", added("ours"), { peer: "nginx", peerSamples: added("nginx") }),
+    row("preview-latency", "ms", added("ours"), {
+      peer: "node proxy",
+      peerSamples: added("node"),
+      notes,
+    }),
+    row("preview-latency-nginx", "ms", added("ours"), {
+      peer: "nginx",
+      peerSamples: added("nginx"),
+    }),
   ];
 }
 

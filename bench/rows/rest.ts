@@ -55,4 +55,7 @@ async function measureRest(bench: Bench): Promise<Row[]> {
   return [row("daemon-at-rest", "MiB", [mib]), row("daemon-at-rest-cpu", "%", [percent])];
 }
 
-export const restGroup: Group = { rows: ["daemon-at-rest", "daemon-at-rest-cpu"], run: measureRest };
+export const restGroup: Group = {
+  rows: ["daemon-at-rest", "daemon-at-rest-cpu"],
+  run: measureRest,
+};

@@ -103,7 +103,8 @@ export class Api implements Disposable {
   /** One request whose answer must be 2xx, parsed as JSON. */
   async json<Value>(method: string, path: string, options: CallOptions = {}): Promise<Value> {
     const answer = await this.call(method, path, options);
-    if (answer.status < 200 || answer.status > 299) throw new ApiFailure(`${method} ${path}`, answer);
+    if (answer.status < 200 || answer.status > 299)
+      throw new ApiFailure(`${method} ${path}`, answer);
     return (answer.body.length === 0 ? undefined : JSON.parse(answer.body.toString())) as Value;
   }
 
@@ -155,10 +156,14 @@ export class Api implements Disposable {
 
   /** `PUT …/files/content` */
   async write(id: string, path: string, data: Buffer | string, query = ""): Promise<void> {
-    await this.json("PUT", `/v1/sandboxes/${id}/files/content?path=${encodeURIComponent(path)}${query}`, {
-      raw: data,
-      headers: { "content-type": "application/octet-stream" },
-    });
+    await this.json(
+      "PUT",
+      `/v1/sandboxes/${id}/files/content?path=${encodeURIComponent(path)}${query}`,
+      {
+        raw: data,
+        headers: { "content-type": "application/octet-stream" },
+      },
+    );
   }
 
   /** `GET …/files/content` */

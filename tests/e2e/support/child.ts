@@ -21,7 +21,10 @@ export interface Child extends AsyncDisposable {
  *
  * @throws an Error naming the program when it cannot be started
  */
-export async function startChild(argv: readonly string[], options: SpawnOptions = {}): Promise<Child> {
+export async function startChild(
+  argv: readonly string[],
+  options: SpawnOptions = {},
+): Promise<Child> {
   const [program = "", ...args] = argv;
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
   let tail = "";

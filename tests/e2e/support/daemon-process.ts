@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { Api } from "./api.ts";
 import { type Child, startChild } from "./child.ts";
-import { findLeftovers, type Leftovers, processesOf } from "./leftovers.ts";
+import { findLeftovers, learnCgroups, type Leftovers, processesOf } from "./leftovers.ts";
 import { daemonNode, freePort, REPOSITORY, temporaryDirectory, until } from "./machine.ts";
 
 const READY_TIMEOUT_MS = 60_000;
@@ -79,7 +79,15 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
   const dataDir = options.dataDir ?? temporary?.path ?? "";
   const port = options.port ?? (await freePort());
   const child = await startChild(
-    [...daemonArgv(), "--data-dir", dataDir, "--port", String(port), "--ready-json", ...(options.args ?? [])],
+    [
+      ...daemonArgv(),
+      "--data-dir",
+      dataDir,
+      "--port",
+      String(port),
+      "--ready-json",
+      ...(options.args ?? []),
+    ],
     { cwd: REPOSITORY },
   );
   const ready = await readyLine(child).catch(async (error: unknown) => {
@@ -87,6 +95,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
     if (temporary !== undefined) await removeTraces(dataDir, temporary);
     throw error;
   });
+  learnCgroups(dataDir);
   const token = ready.token ?? options.token ?? "";
   const api = new Api(ready.url.replace(/\/$/, ""), token);
   const sandboxIds = new Set<string>();
@@ -121,7 +130,9 @@ async function removeTraces(dataDir: string, temporary: Disposable): Promise<voi
   const mounts = findLeftovers(dataDir, []).mounts.map((line) => line.split(" ")[4] ?? "");
   for (const target of mounts.toReversed()) {
     if (!target.startsWith(dataDir)) continue;
-    await (await startChild(["umount", "-l", target])).exited;
+    await (
+      await startChild(["umount", "-l", target])
+    ).exited;
   }
   temporary[Symbol.dispose]();
 }
@@ -155,7 +166,10 @@ export async function stopAndLook(daemon: DaemonProcess): Promise<Leftovers> {
 }
 
 /** What is left once it has stopped changing for the better, at most 20 s. */
-export async function settledLeftovers(dataDir: string, ids: readonly string[]): Promise<Leftovers> {
+export async function settledLeftovers(
+  dataDir: string,
+  ids: readonly string[],
+): Promise<Leftovers> {
   const end = performance.now() + GONE_TIMEOUT_MS;
   for (;;) {
     const left = findLeftovers(dataDir, ids);

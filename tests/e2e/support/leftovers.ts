@@ -20,31 +20,37 @@ function readText(file: string): string {
   }
 }
 
-function link(file: string): string {
-  try {
-    return readlinkSync(file);
-  } catch {
-    return "";
+/** Pids of every process that this one sees. */
+export function allPids(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^[0-9]+$/.test(name))
+    .map(Number);
+}
+
+/** Names of the cgroups in which a data directory's sandboxes live, learnt while its warden runs. */
+const cgroupNames = new Map<string, string>();
+
+/** Learns from the warden's arguments below which cgroups the sandboxes of `dataDir` are. */
+export function learnCgroups(dataDir: string): void {
+  for (const pid of allPids()) {
+    const argv = readText(`/proc/${pid}/cmdline`).split("\0");
+    if (!argv.some((argument) => argument.startsWith(dataDir))) continue;
+    const root = argv[argv.indexOf("--cgroup-root") + 1];
+    if (argv.includes("--cgroup-root") && root !== undefined)
+      cgroupNames.set(dataDir, path.basename(root));
   }
 }
 
-/** Pids of every process that this one sees. */
-export function allPids(): number[] {
-  return readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name)).map(Number);
-}
-
 /**
- * Processes that belong to the daemon of `dataDir`: its path is in their arguments, or in the mount
- * table of a mount namespace other than ours (a sandbox's overlay names its upper directory there).
+ * Processes that belong to the daemon of `dataDir`: its path is in their arguments, or they are in a
+ * cgroup of its sandboxes. (Mount tables prove nothing: whoever unshares one copies all that is there.)
  */
 export function processesOf(dataDir: string): number[] {
-  const ours = link("/proc/self/ns/mnt");
+  const name = cgroupNames.get(dataDir);
   return allPids().filter((pid) => {
     if (pid === process.pid) return false;
     if (readText(`/proc/${pid}/cmdline`).includes(dataDir)) return true;
-    const theirs = link(`/proc/${pid}/ns/mnt`);
-    if (theirs === ours || theirs === "") return false;
-    return readText(`/proc/${pid}/mountinfo`).includes(dataDir);
+    return name !== undefined && readText(`/proc/${pid}/cgroup`).includes(`/${name}/`);
   });
 }
 
@@ -71,11 +77,32 @@ function cgroupsNaming(needles: readonly string[], directory: string, depth: num
   return found;
 }
 
+/** Cgroups of the sandboxes; the one that they have in common may stay for the next start. */
+function cgroupsOf(dataDir: string, sandboxIds: readonly string[]): string[] {
+  const ofSandboxes = sandboxIds.length === 0 ? [] : cgroupsNaming(sandboxIds, CGROUP_ROOT, 0);
+  const name = cgroupNames.get(dataDir);
+  if (name === undefined) return ofSandboxes;
+  const below = cgroupsNaming([name], CGROUP_ROOT, 0).flatMap((directory) =>
+    readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => path.join(directory, entry.name)),
+  );
+  return [...new Set([...ofSandboxes, ...below])];
+}
+
+/** Own walk: the recursive one of `node:fs` follows links, and a template links to /run. */
 function socketsBelow(directory: string): string[] {
-  if (!existsSync(directory)) return [];
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isSocket())
-    .map((entry) => path.join(entry.parentPath, entry.name));
+  let entries;
+  try {
+    entries = readdirSync(directory, { withFileTypes: true });
+  } catch {
+    return [];
+  }
+  return entries.flatMap((entry) => {
+    const found = path.join(directory, entry.name);
+    if (entry.isDirectory()) return socketsBelow(found);
+    return entry.isSocket() ? [found] : [];
+  });
 }
 
 /** Looks for everything that the daemon of `dataDir` or one of `sandboxIds` left on this host. */
@@ -86,9 +113,17 @@ export function findLeftovers(dataDir: string, sandboxIds: readonly string[]): L
   return {
     processes: processesOf(dataDir).map(describe),
     mounts,
-    cgroups: sandboxIds.length === 0 ? [] : cgroupsNaming(sandboxIds, CGROUP_ROOT, 0),
+    cgroups: cgroupsOf(dataDir, sandboxIds),
     sockets: socketsBelow(dataDir),
   };
+}
+
+function link(file: string): string {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return "";
+  }
 }
 
 /** The inode of each network namespace that some process of `dataDir` lives in. */

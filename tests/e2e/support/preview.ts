@@ -3,7 +3,12 @@ import net from "node:net";
 const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
 
 /** The canonical host of a preview. */
-export function previewHost(id: string, port: number, daemonPort: number, domain = "localhost"): string {
+export function previewHost(
+  id: string,
+  port: number,
+  daemonPort: number,
+  domain = "localhost",
+): string {
   return `${port}-${id}.${domain}:${daemonPort}`;
 }
 
@@ -35,7 +40,9 @@ export function rawExchange(
       clearTimeout(timer);
       socket.destroy();
       const text = Buffer.concat(chunks).toString("latin1");
-      const statuses = [...text.matchAll(/HTTP\/1\.[01] ([0-9]{3})/g)].map((match) => Number(match[1]));
+      const statuses = [...text.matchAll(/HTTP\/1\.[01] ([0-9]{3})/g)].map((match) =>
+        Number(match[1]),
+      );
       resolve({ text, closed, statuses });
     };
     const timer = setTimeout(() => finish(false), timeoutMs);
@@ -56,7 +63,11 @@ export function rawExchange(
   });
 }
 
-async function sendParts(socket: net.Socket, parts: readonly (string | Buffer)[], pauseMs: number): Promise<void> {
+async function sendParts(
+  socket: net.Socket,
+  parts: readonly (string | Buffer)[],
+  pauseMs: number,
+): Promise<void> {
   for (const [index, part] of parts.entries()) {
     if (socket.destroyed) return;
     socket.write(part);
