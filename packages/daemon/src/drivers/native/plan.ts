@@ -113,7 +113,6 @@ export function planOf(spec: SandboxSpec, machine: PlanMachine): PlanRecord[] {
     ["hostname", spec.hostname],
     ["loopback"],
     ["sysctl", "net/ipv4/ip_unprivileged_port_start", "0"],
-    ["sysctl", "net/ipv4/ping_group_range", "1 0"],
     ...resourceRecords(spec, machine),
     ["pivot"],
     ["enter"],
