@@ -112,10 +112,16 @@ function join(mount: CgroupMount, own: string, name: string): HostPath {
   return hostPath(`/${parts.join("/")}`);
 }
 
-function v1Roots(mounts: readonly CgroupMount[], own: Map<string, string>, name: string): CgroupRoot[] {
+function v1Roots(
+  mounts: readonly CgroupMount[],
+  own: Map<string, string>,
+  name: string,
+): CgroupRoot[] {
   const roots = new Map<string, CgroupRoot>();
   for (const controller of WANTED) {
-    const mount = mounts.find(({ version, options }) => version === 1 && options.includes(controller));
+    const mount = mounts.find(
+      ({ version, options }) => version === 1 && options.includes(controller),
+    );
     const ownPath = own.get(controller);
     if (mount === undefined || ownPath === undefined) continue;
     const known = roots.get(mount.point)?.controllers ?? [];
@@ -125,7 +131,11 @@ function v1Roots(mounts: readonly CgroupMount[], own: Map<string, string>, name:
   return [...roots.values()];
 }
 
-function v2Root(mounts: readonly CgroupMount[], parent: string, name: string): HostPath | undefined {
+function v2Root(
+  mounts: readonly CgroupMount[],
+  parent: string,
+  name: string,
+): HostPath | undefined {
   const mount = mounts.find(({ version }) => version === 2);
   return mount && join(mount, parent, name);
 }
@@ -134,9 +144,13 @@ function v2Root(mounts: readonly CgroupMount[], parent: string, name: string): H
 export function cgroupRecords(layout: CgroupLayout, limits: SandboxLimits): PlanRecord[] {
   return layout.roots.flatMap((root, index): PlanRecord[] => [
     ["cgroup", index, root.version],
-    ...filesOf(root, limits).map(
-      ([name, value]): PlanRecord => ["cgroupFile", index, MAY_LACK.has(name) ? 1 : 0, name, value],
-    ),
+    ...filesOf(root, limits).map(([name, value]): PlanRecord => [
+      "cgroupFile",
+      index,
+      MAY_LACK.has(name) ? 1 : 0,
+      name,
+      value,
+    ]),
   ]);
 }
 

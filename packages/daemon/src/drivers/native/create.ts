@@ -73,7 +73,16 @@ export async function createNativeDriver(options: NativeDriverOptions): Promise<
   };
   const dial = loadDial(options.dialAddon);
   const { runDir, logger } = options;
-  const driver = new NativeDriver({ warden, machine, layers, pool, dial, runDir, wardenSocket, logger });
+  const driver = new NativeDriver({
+    warden,
+    machine,
+    layers,
+    pool,
+    dial,
+    runDir,
+    wardenSocket,
+    logger,
+  });
   holder.driver = driver;
   await driver.list();
   return driver;

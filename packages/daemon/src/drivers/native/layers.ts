@@ -36,9 +36,13 @@ export function layersOf(facts: LayerFacts): EffectiveLayer[] {
     errno === 0 ? undefined : `user namespaces are refused (${getSystemErrorName(-errno)})`;
   const idmap = facts.canIdmap ? undefined : `kernel ${facts.kernel} is older than 5.19`;
   return [
-    ...["mount-namespace", "pid-namespace", "ipc-namespace", "uts-namespace", "network-namespace"].map(
-      (name) => layer(name, facts.isPrivileged ? undefined : noUserNamespace),
-    ),
+    ...[
+      "mount-namespace",
+      "pid-namespace",
+      "ipc-namespace",
+      "uts-namespace",
+      "network-namespace",
+    ].map((name) => layer(name, facts.isPrivileged ? undefined : noUserNamespace)),
     layer("user-namespace", noUserNamespace),
     layer("own-id-range", rootless ?? noUserNamespace),
     layer("id-mapped-template", rootless ?? idmap),
@@ -73,6 +77,7 @@ export function volumeLayers(
 }
 
 function diskReason(errno: number, pool: PoolChoice): string {
-  if (pool.kind === "directory") return `plain directories have no limit (${pool.reason ?? "no pool"})`;
+  if (pool.kind === "directory")
+    return `plain directories have no limit (${pool.reason ?? "no pool"})`;
   return `the pool has no quotas (${getSystemErrorName(-errno)})`;
 }

@@ -17,7 +17,7 @@ import type {
   VolumeState,
   VolumeUsage,
 } from "../driver.ts";
-import { readExit, readSandboxes, readVolumeUsage, usageFrom } from "./answers.ts";
+import { readSandboxes, readVolumeUsage, usageFrom } from "./answers.ts";
 import type { Dial } from "./dial.ts";
 import { requireDial } from "./dial.ts";
 import type { LayerFacts } from "./layers.ts";
@@ -104,6 +104,9 @@ export class NativeDriver implements SandboxDriver {
     try {
       await warden.request("create", planOf(spec, machine));
     } catch (error) {
+      // The warden died over it: nobody knows how far it came, so it must not have come anywhere.
+      if (BelljarError.is(error, "WARDEN_UNREACHABLE"))
+        await this.kill(spec.id).catch(() => undefined);
       throw startError(spec, error);
     }
     this.#running.add(spec.id);
@@ -140,9 +143,18 @@ export class NativeDriver implements SandboxDriver {
   connectGuest(id: SandboxId, signal?: AbortSignal): Promise<Duplex> {
     const path = `${this.#parts.runDir}/${id}.sock`;
     const unreachable = (cause: Error) =>
-      new BelljarError("GUEST_UNREACHABLE", `the guest of ${id} does not answer`, { id }, { cause });
+      new BelljarError(
+        "GUEST_UNREACHABLE",
+        `the guest of ${id} does not answer`,
+        { id },
+        { cause },
+      );
     return new Promise((resolve, reject) => {
-      const socket = connect({ path, allowHalfOpen: true, ...(signal === undefined ? {} : { signal }) });
+      const socket = connect({
+        path,
+        allowHalfOpen: true,
+        ...(signal === undefined ? {} : { signal }),
+      });
       const fail = (cause: Error) => reject(unreachable(cause));
       socket.once("error", fail);
       socket.once("connect", () => {
@@ -208,7 +220,12 @@ export class NativeDriver implements SandboxDriver {
       return await this.#parts.warden.request(op, [["id", id]]);
     } catch (error) {
       if (refusalOf(error)?.errno !== ERRNO.ESRCH) throw error;
-      throw new BelljarError("SANDBOX_STATE", `sandbox ${id} is not running`, { id }, { cause: error });
+      throw new BelljarError(
+        "SANDBOX_STATE",
+        `sandbox ${id} is not running`,
+        { id },
+        { cause: error },
+      );
     }
   }
 
@@ -234,19 +251,37 @@ function startError(spec: SandboxSpec, error: unknown): unknown {
   if (refusal === undefined) return error;
   const { id } = spec;
   if (refusal.errno === ERRNO.EEXIST && refusal.step === "id") {
-    return new BelljarError("SANDBOX_STATE", `sandbox ${id} runs already`, { id }, { cause: error });
+    return new BelljarError(
+      "SANDBOX_STATE",
+      `sandbox ${id} runs already`,
+      { id },
+      { cause: error },
+    );
   }
   const message = `sandbox ${id} could not start: ${refusal.step}: ${refusal.name}`;
   return new BelljarError("SANDBOX_START_FAILED", message, { id, ...refusal }, { cause: error });
 }
 
-function dialError({ id, port, errno }: { id: SandboxId; port: number; errno: number }): BelljarError {
+function dialError({
+  id,
+  port,
+  errno,
+}: {
+  id: SandboxId;
+  port: number;
+  errno: number;
+}): BelljarError {
   const cause = refusedError("dial", errno, "connect");
   if (errno === ERRNO.EHOSTDOWN) {
     return new BelljarError("WARDEN_UNREACHABLE", "the warden does not answer", {}, { cause });
   }
   if (errno === ERRNO.EPERM) {
-    return new BelljarError("LAYER_UNSUPPORTED", "dialling needs a privileged warden", {}, { cause });
+    return new BelljarError(
+      "LAYER_UNSUPPORTED",
+      "dialling needs a privileged warden",
+      {},
+      { cause },
+    );
   }
   if (errno === ERRNO.ESRCH) {
     return new BelljarError("SANDBOX_STATE", `sandbox ${id} is not running`, { id }, { cause });

@@ -6,7 +6,13 @@ export const ARCHITECTURES = ["x64", "arm64"] as const;
 export type Architecture = (typeof ARCHITECTURES)[number];
 
 /** Errno values, the same on both architectures */
-export const ERRNO = { EPERM: 1, EINVAL: 22, ENOSYS: 38, EPROTONOSUPPORT: 93, EAFNOSUPPORT: 97 } as const;
+export const ERRNO = {
+  EPERM: 1,
+  EINVAL: 22,
+  ENOSYS: 38,
+  EPROTONOSUPPORT: 93,
+  EAFNOSUPPORT: 97,
+} as const;
 export type ErrnoName = keyof typeof ERRNO;
 
 /** A system call's numbers: x86-64, arm64 */
@@ -48,7 +54,11 @@ export const DENIED: readonly {
   {
     why: "rings carry out calls that no filter sees; programs fall back",
     errno: "ENOSYS",
-    calls: { io_uring_setup: [425, 425], io_uring_enter: [426, 426], io_uring_register: [427, 427] },
+    calls: {
+      io_uring_setup: [425, 425],
+      io_uring_enter: [426, 426],
+      io_uring_register: [427, 427],
+    },
   },
   {
     why: "the kernel itself: programs, modules, tracing, restart",
@@ -105,7 +115,12 @@ export const DENIED: readonly {
   {
     why: "memory and kernel pointers of other processes",
     errno: "EPERM",
-    calls: { kcmp: [312, 272], move_pages: [279, 239], migrate_pages: [256, 238], mbind: [237, 235] },
+    calls: {
+      kcmp: [312, 272],
+      move_pages: [279, 239],
+      migrate_pages: [256, 238],
+      mbind: [237, 235],
+    },
   },
   {
     why: "the machine's clock is everybody's",

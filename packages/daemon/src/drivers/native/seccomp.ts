@@ -8,7 +8,13 @@ const DATA = { number: 0, architecture: 4, arguments: 16 } as const;
 const ARGUMENT_BYTES = 8;
 
 /** Classic BPF: load a word of the data, compare, return */
-const CODE = { load: 0x20, jumpEqual: 0x15, jumpAtLeast: 0x35, jumpAnyBit: 0x45, return: 0x06 } as const;
+const CODE = {
+  load: 0x20,
+  jumpEqual: 0x15,
+  jumpAtLeast: 0x35,
+  jumpAnyBit: 0x45,
+  return: 0x06,
+} as const;
 const RETURN = { allow: 0x7fff_0000, errno: 0x0005_0000, killProcess: 0x8000_0000 } as const;
 const AUDIT_ARCH: Record<Architecture, number> = { x64: 0xc000_003e, arm64: 0xc000_00b7 };
 /** Set in the numbers of x32 calls, which share the architecture's name with x86-64 */

@@ -91,7 +91,12 @@ async function ensureImage(image: HostPath, options: PoolOptions): Promise<void>
     await rename(unfinished, image);
   } catch (cause) {
     await unlink(unfinished).catch(() => undefined); // what is left is taken over by the next try
-    throw new BelljarError("STORAGE_FAILED", `the pool's image ${image} could not be made`, {}, { cause });
+    throw new BelljarError(
+      "STORAGE_FAILED",
+      `the pool's image ${image} could not be made`,
+      {},
+      { cause },
+    );
   }
 }
 

@@ -54,8 +54,8 @@ function errnoName(errno: number): string {
 interface Waiting {
   readonly op: Op;
   readonly timer: NodeJS.Timeout;
-  resolve(records: AnswerRecord[]): void;
-  reject(error: unknown): void;
+  readonly resolve: (records: AnswerRecord[]) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 export interface WardenConnectionEvents {

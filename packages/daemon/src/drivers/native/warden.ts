@@ -71,9 +71,16 @@ export class Warden {
     throw new BelljarError("WARDEN_UNREACHABLE", "the warden went away");
   }
 
+  /** An answer. A warden that dies over the request is asked again once it is back, unless asking twice would differ. */
   async request(op: Op, records: readonly PlanRecord[] = []): Promise<AnswerRecord[]> {
     const connection = await this.#ensure();
-    return connection.request(op, records);
+    try {
+      return await connection.request(op, records);
+    } catch (error) {
+      if (!BelljarError.is(error, "WARDEN_UNREACHABLE") || op === "create") throw error;
+      const again = await this.#ensure();
+      return again.request(op, records);
+    }
   }
 
   /** Ends the connection, and the warden too if it was ours to start. Sandboxes live on. */
@@ -205,7 +212,10 @@ export class Warden {
   }
 }
 
-function argumentsOf(launch: WardenLaunch, where: { runDir: HostPath; socket: HostPath }): string[] {
+function argumentsOf(
+  launch: WardenLaunch,
+  where: { runDir: HostPath; socket: HostPath },
+): string[] {
   return [
     ...["--socket", where.socket, "--run-dir", where.runDir],
     ...["--client-uid", String(launch.clientUid), "--pool", launch.pool],
@@ -230,6 +240,8 @@ function readFacts(records: readonly AnswerRecord[]): WardenFacts {
     poolType: at(5),
     pid: at(6),
     kernel: textAt(kernel),
-    cgroupRoots: records.filter(({ tag }) => tag === ANSWERS.root).map(({ value }) => textAt(value)),
+    cgroupRoots: records
+      .filter(({ tag }) => tag === ANSWERS.root)
+      .map(({ value }) => textAt(value)),
   };
 }

@@ -138,7 +138,7 @@ function unencodable(name: RecordName, value: unknown): BelljarError {
 /** The records of an answer's payload. */
 export function decodeRecords(payload: Buffer): AnswerRecord[] {
   const records: AnswerRecord[] = [];
-  for (let at = 0; at < payload.length; ) {
+  for (let at = 0; at < payload.length;) {
     const end = at + 4 + (at + 4 <= payload.length ? payload.readUInt16LE(at + 2) : 0);
     if (at + 4 > payload.length || end > payload.length) {
       throw new BelljarError("WARDEN_PROTOCOL", "the warden's answer ends inside a record");

@@ -1,6 +1,14 @@
 /** A real warden and driver in a directory of their own, for tests; everything goes away at the end. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -32,10 +40,24 @@ export function buildNative(): void {
 
 /** A root file system in the manner of the `host` template. */
 export function makeSkeleton(root: string): void {
-  const directories = ["etc", "home/user", "usr", "tmp", "proc", "dev", "run", "var/tmp", "opt", "root"];
+  const directories = [
+    "etc",
+    "home/user",
+    "usr",
+    "tmp",
+    "proc",
+    "dev",
+    "run",
+    "var/tmp",
+    "opt",
+    "root",
+  ];
   for (const name of directories) mkdirSync(join(root, name), { recursive: true });
   for (const name of ["bin", "lib", "lib64", "sbin"]) symlinkSync(`usr/${name}`, join(root, name));
-  writeFileSync(join(root, "etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n");
+  writeFileSync(
+    join(root, "etc/passwd"),
+    "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
+  );
   writeFileSync(join(root, "etc/group"), "root:x:0:\nuser:x:1000:\n");
 }
 
@@ -121,7 +143,8 @@ export class Machine implements AsyncDisposable {
     const env = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" };
     const session = await guest.exec({ command: ["/bin/sh", "-c", script], env, user });
     const said = { stdout: "", stderr: "" };
-    for await (const { stream, data } of session.output) said[stream] += Buffer.from(data).toString();
+    for await (const { stream, data } of session.output)
+      said[stream] += Buffer.from(data).toString();
     const { exitCode } = await session.exited;
     return { ...said, exitCode };
   }
@@ -137,15 +160,21 @@ export class Machine implements AsyncDisposable {
   /** Traces of sandboxes on the host: state files, sockets, cgroups, processes in namespaces. */
   traces(): string[] {
     const files = existsSync(this.runDir)
-      ? readdirSync(this.runDir).filter((name) => /\.(state|sock|new)$/.test(name) && name !== "warden.sock")
+      ? readdirSync(this.runDir).filter(
+          (name) => /\.(state|sock|new)$/.test(name) && name !== "warden.sock",
+        )
       : [];
     return [...files, ...this.cgroups(), ...this.guests().map((pid) => `process ${pid}`)];
   }
 
   cgroups(): string[] {
-    const found = execFileSync("find", ["/sys/fs/cgroup", "-maxdepth", "6", "-type", "d", "-path", "*belljar-test-*/*"], {
-      encoding: "utf8",
-    });
+    const found = execFileSync(
+      "find",
+      ["/sys/fs/cgroup", "-maxdepth", "6", "-type", "d", "-path", "*belljar-test-*/*"],
+      {
+        encoding: "utf8",
+      },
+    );
     const mine = new Set(this.#roots());
     return found.split("\n").filter((path) => path !== "" && mine.has(dirname(path)));
   }

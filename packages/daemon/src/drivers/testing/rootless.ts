@@ -6,17 +6,27 @@ import { BelljarError } from "@belljar/protocol";
 import { Machine } from "./machine.ts";
 
 const directory = process.argv[2] ?? "";
-const machine = new Machine({ dataDir: hostPath(join(directory, "data")), runDir: hostPath(join(directory, "run")) });
+const machine = new Machine({
+  dataDir: hostPath(join(directory, "data")),
+  runDir: hostPath(join(directory, "run")),
+});
 const driver = await machine.driver();
 const capabilities = await driver.capabilities();
 const spec = machine.spec();
 const volume = await driver.ensureVolume(spec.id, { slot: spec.slot, diskBytes: 1024 * 1024 * 64 });
-const refusal = await driver.start({ ...spec, onUnsupported: "refuse" }).catch((error: unknown) => error);
+const refusal = await driver
+  .start({ ...spec, onUnsupported: "refuse" })
+  .catch((error: unknown) => error);
 const started = await driver.start(spec);
-const said = await machine.run(spec.id, "id -u; echo x > /dev/null; touch /home/user/file; cat /proc/1/status | grep CapEff");
+const said = await machine.run(
+  spec.id,
+  "id -u; echo x > /dev/null; touch /home/user/file; cat /proc/1/status | grep CapEff",
+);
 await driver.kill(spec.id);
 await driver.removeVolume(spec.id);
-const left = readdirSync(join(directory, "run")).filter((name) => /\.(state|sock)$/.test(name) && name !== "warden.sock");
+const left = readdirSync(join(directory, "run")).filter(
+  (name) => /\.(state|sock)$/.test(name) && name !== "warden.sock",
+);
 await machine[Symbol.asyncDispose]();
 process.stdout.write(
   JSON.stringify({
