@@ -26,7 +26,7 @@ const test = base.extend<{ home: Home }>({
       const dataDir = path.join(directory.path, "data");
       const port = await freePort();
       const belljar = (args: readonly string[], input?: string) =>
-        run([BELLJAR, ...args, "--data-dir", dataDir], {
+        run([BELLJAR, "--data-dir", dataDir, ...args], {
           ...(input === undefined ? {} : { input }),
           timeoutMs: 60_000,
         });

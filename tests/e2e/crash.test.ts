@@ -30,9 +30,11 @@ async function createsWhile(
     if (answer.status >= 300) return undefined;
     return (JSON.parse(answer.body.toString()) as { id: string }).id;
   });
-  await half.promise;
+  // Settled from the start: what is cut off while `break_` works must not count as unhandled.
+  const all = Promise.allSettled(creates);
+  await Promise.race([half.promise, all]);
   await break_();
-  const settled = await Promise.allSettled(creates);
+  const settled = await all;
   return settled.flatMap((one) =>
     one.status === "fulfilled" && one.value !== undefined ? [one.value] : [],
   );

@@ -2,7 +2,7 @@ import type { Task, TaskEvent } from "@belljar/protocol";
 import { Belljar } from "@belljar/sdk";
 import { ApiFailure } from "./support/api.ts";
 import { startDaemon, stopAndLook } from "./support/daemon-process.ts";
-import { temporaryDirectory, until } from "./support/machine.ts";
+import { temporaryDirectory } from "./support/machine.ts";
 import { expect, test } from "./fixture.ts";
 
 async function eventsOf(events: AsyncIterable<TaskEvent>): Promise<TaskEvent[]> {
@@ -37,7 +37,7 @@ test("one task runs at a time, and a cancelled one says so", async ({
     body: { command: ["true"] },
   });
   expect([second.status, new ApiFailure("task", second).code]).toEqual([409, "TASK_IN_PROGRESS"]);
-  await until("the task prints", async () => (await task.refresh()).stdoutTail.includes("up"));
+  for await (const event of task.events()) if (event.text?.includes("up") === true) break;
   await task.cancel();
   expect(await task.wait()).toMatchObject({ state: "cancelled" });
   const third = await sandbox.tasks.create({ command: ["true"] });
@@ -90,9 +90,8 @@ test("a task goes on over a restart of the daemon, or truly says that it was int
   const task = await first.api.json<Task>("POST", `/v1/sandboxes/${id}/tasks`, {
     body: { command },
   });
-  await until("it prints", async () =>
-    (await first.api.json<Task>("GET", `/v1/tasks/${task.id}`)).stdoutTail.includes("line 3"),
-  );
+  const before = await new Belljar({ url: first.url, token: first.token }).tasks.get(task.id);
+  for await (const event of before.events()) if (event.text?.includes("line 3") === true) break;
   await first.kill();
   const again = await startDaemon({ dataDir: directory.path, token: first.token });
   again.sandboxIds.add(id);
