@@ -35,7 +35,10 @@ export function addressesOf(config: Config, portInUse: () => number): Addresses 
     },
     previewUrl(id, port) {
       if (template !== undefined) {
-        return template.replace("{preview}", `${port}-${id}`).replace("{port}", String(port)).replace("{id}", id);
+        return template
+          .replace("{preview}", `${port}-${id}`)
+          .replace("{port}", String(port))
+          .replace("{id}", id);
       }
       const host = `${port}-${id}.${domain}`;
       if (publicUrl === undefined) return `http://${host}:${portInUse()}`;

@@ -13,7 +13,10 @@ export interface Announcement {
 }
 
 /** Writes the file whole or not at all; disposing removes it. STORAGE_FAILED. */
-export async function announce(dataDir: string, announcement: Announcement): Promise<AsyncDisposable> {
+export async function announce(
+  dataDir: string,
+  announcement: Announcement,
+): Promise<AsyncDisposable> {
   const path = join(dataDir, FILE);
   const temporary = `${path}.${announcement.pid}`;
   try {

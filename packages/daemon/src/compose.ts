@@ -61,13 +61,23 @@ export async function compose(
   const places = placesOf(config, process.geteuid?.() === 0);
   stack.use(await lockDataDir(places.dataDir));
   const store = stack.use(await openStore({ dataDir: places.dataDir }));
-  const tokens = createTokenService({ store, clock, logger, configured: secrets.tokens.map((token) => token.expose()) });
+  const tokens = createTokenService({
+    store,
+    clock,
+    logger,
+    configured: secrets.tokens.map((token) => token.expose()),
+  });
   const templates = createTemplateService({ dataDir: places.dataDir, logger });
   // Assembled while the driver starts, so that the first create does not wait for it; a failure is that create's.
-  void templates.resolve(DEFAULT_TEMPLATE).catch((error: unknown) => logger.warn("template.prepare", { error }));
+  void templates
+    .resolve(DEFAULT_TEMPLATE)
+    .catch((error: unknown) => logger.warn("template.prepare", { error }));
   const driver = stack.use(overrides.driver ?? (await driverOf(config, places, logger)));
   const listening: { gateway?: Gateway } = {};
-  const addresses = addressesOf(config, () => listening.gateway?.address?.port ?? config.server.port);
+  const addresses = addressesOf(
+    config,
+    () => listening.gateway?.address?.port ?? config.server.port,
+  );
   const { sandboxes, events } = createSandboxes({
     store,
     driver,
@@ -97,7 +107,10 @@ export async function compose(
         templates,
         clock,
         logger,
-        previewAccess: previewAccess(grants, { clock, previewUrl: (id, port) => addresses.previewUrl(id, port) }),
+        previewAccess: previewAccess(grants, {
+          clock,
+          previewUrl: (id, port) => addresses.previewUrl(id, port),
+        }),
         status: () => statusOf({ config, addresses, sandboxes, version, startedAtMs }),
       },
       {
@@ -111,7 +124,9 @@ export async function compose(
       },
     ),
   );
-  const gateway = createGateway(gatewayOptions({ config, addresses, api, sandboxes, store, tokens, clock }));
+  const gateway = createGateway(
+    gatewayOptions({ config, addresses, api, sandboxes, store, tokens, clock }),
+  );
   listening.gateway = gateway;
   const firstToken = await tokens.createFirst();
   await gateway.listen();
@@ -120,7 +135,11 @@ export async function compose(
   stack.use(await announce(config.dataDir, { pid: process.pid, url, version }));
   logger.info("daemon.ready", { url, version, durationMs: clock.now() - startedAtMs });
   const running = stack.move();
-  return { url, firstToken: firstToken?.token, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  return {
+    url,
+    firstToken: firstToken?.token,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
 }
 
 /** New requests are refused first, then those in flight get their time. */
@@ -129,7 +148,11 @@ async function drain(gateway: Gateway, api: HttpApi, graceMs: number): Promise<v
   await gateway.close({ graceMs });
 }
 
-function driverOf(config: Config, places: ReturnType<typeof placesOf>, logger: Logger): Promise<SandboxDriver> {
+function driverOf(
+  config: Config,
+  places: ReturnType<typeof placesOf>,
+  logger: Logger,
+): Promise<SandboxDriver> {
   return createNativeDriver({
     ...places,
     cgroupName: config.warden.cgroupRoot,

@@ -14,14 +14,23 @@ async function main(argv: readonly string[]): Promise<void> {
   if (given.action === "help") return say(USAGE);
   if (given.action === "version") return say(`${packageVersion()}\n`);
   const isRoot = process.geteuid?.() === 0;
-  const sources = { flags: given.flags, env: processEnvironment(), cwd: process.cwd(), isRoot, file: given.configFile };
+  const sources = {
+    flags: given.flags,
+    env: processEnvironment(),
+    cwd: process.cwd(),
+    isRoot,
+    file: given.configFile,
+  };
   const loaded = loadConfig(sources);
   if (given.action === "show-config") return say(`${JSON.stringify(showConfig(loaded))}\n`);
   return serve(given, loaded);
 }
 
 async function serve(given: DaemonArguments, loaded: LoadedConfig): Promise<void> {
-  const logger = createLogger({ level: loaded.config.log.level, destination: given.isReadyJson ? 2 : 1 });
+  const logger = createLogger({
+    level: loaded.config.log.level,
+    destination: given.isReadyJson ? 2 : 1,
+  });
   const stopped = Promise.withResolvers<NodeJS.Signals>();
   const forcedExitMs = loaded.config.server.drainMs + EXIT_MARGIN_MS;
   let isStopping = false;
@@ -38,7 +47,9 @@ async function serve(given: DaemonArguments, loaded: LoadedConfig): Promise<void
     const token = app.firstToken === undefined ? {} : { token: app.firstToken };
     say(`${JSON.stringify({ event: "ready", url: app.url, pid: process.pid, ...token })}\n`);
   } else if (app.firstToken !== undefined) {
-    process.stderr.write(`Belljar answers at ${app.url}\nYour token, shown this once: ${app.firstToken}\n`);
+    process.stderr.write(
+      `Belljar answers at ${app.url}\nYour token, shown this once: ${app.firstToken}\n`,
+    );
   }
   logger.info("daemon.stop", { signal: await stopped.promise });
 }
@@ -53,7 +64,9 @@ try {
   process.exit(0);
 } catch (error) {
   const isOurs = BelljarError.is(error);
-  process.stderr.write(isOurs ? `belljard: ${error.code}: ${error.message}\n${error.hint}\n` : `${String(error)}\n`);
+  process.stderr.write(
+    isOurs ? `belljard: ${error.code}: ${error.message}\n${error.hint}\n` : `${String(error)}\n`,
+  );
   if (!isOurs && error instanceof Error) process.stderr.write(`${error.stack ?? ""}\n`);
   process.exit(1);
 }

@@ -45,7 +45,9 @@ export class Belljar {
   }
 
   /** Everything that happens, from now on or after `since`, over as many connections as it takes. */
-  events(options: FollowOptions & { sandboxId?: string | undefined } = {}): AsyncGenerator<DaemonEvent> {
+  events(
+    options: FollowOptions & { sandboxId?: string | undefined } = {},
+  ): AsyncGenerator<DaemonEvent> {
     const spec = {
       path: "/v1/events",
       query: { sandboxId: options.sandboxId },

@@ -22,12 +22,20 @@ export async function* readEvents(
   options: CallOptions = {},
 ): AsyncGenerator<ServerEvent> {
   const watchdog = new AbortController();
-  const signal = options.signal === undefined ? watchdog.signal : AbortSignal.any([options.signal, watchdog.signal]);
+  const signal =
+    options.signal === undefined
+      ? watchdog.signal
+      : AbortSignal.any([options.signal, watchdog.signal]);
   const headers: Record<string, string> = { accept: "text/event-stream" };
   if (spec.lastEventId !== undefined) headers["last-event-id"] = spec.lastEventId;
   const timer = new SilenceTimer(watchdog);
   try {
-    const request = { path: spec.path, headers, signal, ...(spec.query === undefined ? {} : { query: spec.query }) };
+    const request = {
+      path: spec.path,
+      headers,
+      signal,
+      ...(spec.query === undefined ? {} : { query: spec.query }),
+    };
     const response = await transport.send(request);
     if (response.body === null) return;
     yield* parseEvents(response.body, timer);
@@ -52,7 +60,9 @@ class SilenceTimer {
   reset(): void {
     this.stop();
     const abort = () => {
-      this.#controller.abort(new BelljarError("DAEMON_UNREACHABLE", "the event stream has been silent for too long"));
+      this.#controller.abort(
+        new BelljarError("DAEMON_UNREACHABLE", "the event stream has been silent for too long"),
+      );
     };
     this.#handle = setTimeout(abort, SILENCE_MS_MAX);
   }
@@ -62,7 +72,10 @@ class SilenceTimer {
   }
 }
 
-async function* parseEvents(body: ReadableStream<Uint8Array>, timer: SilenceTimer): AsyncGenerator<ServerEvent> {
+async function* parseEvents(
+  body: ReadableStream<Uint8Array>,
+  timer: SilenceTimer,
+): AsyncGenerator<ServerEvent> {
   const ready: ServerEvent[] = [];
   const parser = createParser({
     maxBufferSize: EVENT_CHARS_MAX,

@@ -50,7 +50,10 @@ export class Files {
   }
 
   /** The file's bytes as a stream. @throws FILE_NOT_FOUND, FILE_NOT_REGULAR, FILE_PERMISSION. */
-  async readStream(path: string, options: ReadFileOptions = {}): Promise<ReadableStream<Uint8Array>> {
+  async readStream(
+    path: string,
+    options: ReadFileOptions = {},
+  ): Promise<ReadableStream<Uint8Array>> {
     const response = await this.#read(path, options);
     return response.body ?? new Blob([]).stream();
   }
@@ -69,7 +72,11 @@ export class Files {
 
   #read(path: string, options: ReadFileOptions): Promise<Response> {
     const { user, offset, length, signal } = options;
-    return this.#transport.send({ path: `${this.#path}/content`, query: { path, user, offset, length }, signal });
+    return this.#transport.send({
+      path: `${this.#path}/content`,
+      query: { path, user, offset, length },
+      signal,
+    });
   }
 
   /**
@@ -79,7 +86,13 @@ export class Files {
   write(path: string, content: BodySource, options: WriteFileOptions = {}): Promise<FileStat> {
     const { user, mode, parents, signal } = options;
     const query = { path, user, mode, parents };
-    return this.#transport.json({ method: "PUT", path: `${this.#path}/content`, query, body: content, signal });
+    return this.#transport.json({
+      method: "PUT",
+      path: `${this.#path}/content`,
+      query,
+      body: content,
+      signal,
+    });
   }
 
   /** Entries of a directory. @throws FILE_NOT_FOUND, FILE_NOT_DIRECTORY. */
@@ -89,9 +102,16 @@ export class Files {
   }
 
   /** Facts of one file. @throws FILE_NOT_FOUND. */
-  stat(path: string, options: FileOptions & { followSymlink?: boolean | undefined } = {}): Promise<FileStat> {
+  stat(
+    path: string,
+    options: FileOptions & { followSymlink?: boolean | undefined } = {},
+  ): Promise<FileStat> {
     const { user, followSymlink, signal } = options;
-    return this.#transport.json({ path: `${this.#path}/stat`, query: { path, user, followSymlink }, signal });
+    return this.#transport.json({
+      path: `${this.#path}/stat`,
+      query: { path, user, followSymlink },
+      signal,
+    });
   }
 
   /** Whether something is at `path`. */
@@ -112,15 +132,27 @@ export class Files {
   }
 
   /** Moves or renames. @throws FILE_NOT_FOUND; FILE_EXISTS without `overwrite`. */
-  async move(from: string, to: string, options: FileOptions & { overwrite?: boolean | undefined } = {}): Promise<void> {
+  async move(
+    from: string,
+    to: string,
+    options: FileOptions & { overwrite?: boolean | undefined } = {},
+  ): Promise<void> {
     const { user, overwrite, signal } = options;
     await this.#post("move", { from, to, user, overwrite }, signal);
   }
 
   /** Removes a file, or a directory with all below it when `recursive`. @throws FILE_NOT_EMPTY. */
-  async remove(path: string, options: FileOptions & { recursive?: boolean | undefined } = {}): Promise<void> {
+  async remove(
+    path: string,
+    options: FileOptions & { recursive?: boolean | undefined } = {},
+  ): Promise<void> {
     const { user, recursive, signal } = options;
-    await this.#transport.json({ method: "DELETE", path: this.#path, query: { path, user, recursive }, signal });
+    await this.#transport.json({
+      method: "DELETE",
+      path: this.#path,
+      query: { path, user, recursive },
+      signal,
+    });
   }
 
   /** Changes permission bits, octal text such as `0755`. @throws FILE_IS_SYMLINK. */
@@ -141,7 +173,11 @@ export class Files {
   }
 
   /** Sets extended attributes `user.*` (values in base64); `null` removes one. */
-  async setAttributes(path: string, attributes: Record<string, string | null>, options: FileOptions = {}): Promise<void> {
+  async setAttributes(
+    path: string,
+    attributes: Record<string, string | null>,
+    options: FileOptions = {},
+  ): Promise<void> {
     const { user, signal } = options;
     const json = { path, user, attributes };
     await this.#transport.json({ method: "PATCH", path: `${this.#path}/xattrs`, json, signal });
@@ -151,7 +187,10 @@ export class Files {
    * Changes below a directory, as they happen, until the reader stops or the signal aborts.
    * An `overflow` says that some were missed: look again.
    */
-  async *watch(path: string, options: FileOptions & { recursive?: boolean | undefined } = {}): AsyncGenerator<FileChange> {
+  async *watch(
+    path: string,
+    options: FileOptions & { recursive?: boolean | undefined } = {},
+  ): AsyncGenerator<FileChange> {
     const { user, recursive, signal } = options;
     const spec = { path: `${this.#path}/watch`, query: { path, user, recursive } };
     for await (const { event, data } of readEvents(this.#transport, spec, { signal })) {

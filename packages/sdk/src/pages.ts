@@ -21,7 +21,11 @@ export async function* allPages<Item>(
   let cursor: string | undefined;
   do {
     const query = { ...spec.query, limit: options.pageSize, cursor };
-    const page = await transport.json<Page<Item>>({ path: spec.path, query, signal: options.signal });
+    const page = await transport.json<Page<Item>>({
+      path: spec.path,
+      query,
+      signal: options.signal,
+    });
     yield* page.items;
     cursor = page.nextCursor ?? undefined;
   } while (cursor !== undefined);

@@ -14,28 +14,51 @@ export class Previews {
 
   /** The sandbox's previews. */
   async list(options: CallOptions = {}): Promise<Preview[]> {
-    return (await this.#transport.json<{ items: Preview[] }>({ path: this.#path, signal: options.signal })).items;
+    return (
+      await this.#transport.json<{ items: Preview[] }>({ path: this.#path, signal: options.signal })
+    ).items;
   }
 
   /** Opens a port as a preview, or changes one that is open. @throws PREVIEW_LIMIT. */
   put(port: number, request: PutPreviewRequest = {}, options: CallOptions = {}): Promise<Preview> {
-    return this.#transport.json({ method: "PUT", path: `${this.#path}/${port}`, json: request, signal: options.signal });
+    return this.#transport.json({
+      method: "PUT",
+      path: `${this.#path}/${port}`,
+      json: request,
+      signal: options.signal,
+    });
   }
 
   /** Closes a preview; its links and sessions end. @throws PREVIEW_NOT_FOUND. */
   async remove(port: number, options: CallOptions = {}): Promise<void> {
-    await this.#transport.json({ method: "DELETE", path: `${this.#path}/${port}`, signal: options.signal });
+    await this.#transport.json({
+      method: "DELETE",
+      path: `${this.#path}/${port}`,
+      signal: options.signal,
+    });
   }
 
   /** A URL that signs one browser in, once, within 60 s. @throws PREVIEW_NOT_FOUND. */
   open(port: number, options: CallOptions = {}): Promise<OpenedPreview> {
-    return this.#transport.json({ method: "POST", path: `${this.#path}/${port}/open`, signal: options.signal });
+    return this.#transport.json({
+      method: "POST",
+      path: `${this.#path}/${port}/open`,
+      signal: options.signal,
+    });
   }
 
   /** A link for whoever holds it, until it expires or is revoked. @throws PREVIEW_NOT_FOUND. */
-  createLink(port: number, options: CallOptions & { expiresInMs?: number | undefined } = {}): Promise<Link> {
+  createLink(
+    port: number,
+    options: CallOptions & { expiresInMs?: number | undefined } = {},
+  ): Promise<Link> {
     const { expiresInMs, signal } = options;
-    return this.#transport.json({ method: "POST", path: `${this.#path}/${port}/links`, json: { expiresInMs }, signal });
+    return this.#transport.json({
+      method: "POST",
+      path: `${this.#path}/${port}/links`,
+      json: { expiresInMs },
+      signal,
+    });
   }
 
   /** The links of a preview, without their URLs. */

@@ -19,16 +19,27 @@ export class Processes {
 
   /** Running processes, and kept ones that have ended. */
   async list(options: CallOptions = {}): Promise<Process[]> {
-    return (await this.#transport.json<{ items: Process[] }>({ path: this.#path, signal: options.signal })).items;
+    return (
+      await this.#transport.json<{ items: Process[] }>({ path: this.#path, signal: options.signal })
+    ).items;
   }
 
   /** Starts a command that outlives the call. @throws EXEC_NOT_FOUND, EXEC_TAG_TAKEN. */
   start(request: StartProcessRequest, options: CallOptions = {}): Promise<Process> {
-    return this.#transport.json({ method: "POST", path: this.#path, json: request, signal: options.signal });
+    return this.#transport.json({
+      method: "POST",
+      path: this.#path,
+      json: request,
+      signal: options.signal,
+    });
   }
 
   /** Sends a signal, such as `SIGTERM` or `15`, to the process group. @throws PROCESS_NOT_FOUND. */
-  async signal(target: ProcessTarget, signal: string | number, options: CallOptions = {}): Promise<void> {
+  async signal(
+    target: ProcessTarget,
+    signal: string | number,
+    options: CallOptions = {},
+  ): Promise<void> {
     const path = `${this.#path}/${encodeURIComponent(target)}/signal`;
     await this.#transport.json({ method: "POST", path, json: { signal }, signal: options.signal });
   }

@@ -40,7 +40,11 @@ export class RunningCommand {
   readonly #queue: OutputQueue;
 
   /** @internal */
-  constructor(socket: WebSocket, pid: number, state: { exited: Promise<CommandExit>; queue: OutputQueue }) {
+  constructor(
+    socket: WebSocket,
+    pid: number,
+    state: { exited: Promise<CommandExit>; queue: OutputQueue },
+  ) {
     this.#socket = socket;
     this.#queue = state.queue;
     this.pid = pid;
@@ -62,9 +66,11 @@ export class RunningCommand {
       const message = new Uint8Array(piece.length + 1);
       message[0] = EXEC_CHANNELS.stdin;
       message.set(piece, 1);
-      if (!this.#isOpen()) throw new BelljarError("PROCESS_NOT_FOUND", `command ${this.pid} has ended`);
+      if (!this.#isOpen())
+        throw new BelljarError("PROCESS_NOT_FOUND", `command ${this.pid} has ended`);
       this.#socket.send(message);
-      while (this.#isOpen() && this.#socket.bufferedAmount > STDIN_BUFFERED_BYTES_MAX) await drained();
+      while (this.#isOpen() && this.#socket.bufferedAmount > STDIN_BUFFERED_BYTES_MAX)
+        await drained();
     }
   }
 
@@ -155,7 +161,12 @@ export function commandOver(
   });
   socket.addEventListener("close", ({ code, reason }) => {
     signal?.removeEventListener("abort", abort);
-    fail(new BelljarError("DAEMON_UNREACHABLE", `the connection closed (${code}${reason === "" ? "" : `, ${reason}`})`));
+    fail(
+      new BelljarError(
+        "DAEMON_UNREACHABLE",
+        `the connection closed (${code}${reason === "" ? "" : `, ${reason}`})`,
+      ),
+    );
   });
   // A refused upgrade shows as an error and then a close without a reason: the close says it all.
   socket.addEventListener("error", () => undefined);
@@ -187,7 +198,12 @@ export class OutputQueue implements AsyncIterable<OutputChunk> {
     const data = message.subarray(1);
     this.#unreadBytes += data.length;
     if (this.#unreadBytes > UNREAD_BYTES_MAX) {
-      this.end(new BelljarError("EXEC_TOO_LARGE", `more than ${UNREAD_BYTES_MAX} bytes of output lie unread`));
+      this.end(
+        new BelljarError(
+          "EXEC_TOO_LARGE",
+          `more than ${UNREAD_BYTES_MAX} bytes of output lie unread`,
+        ),
+      );
       this.#overflowed();
       return;
     }

@@ -22,7 +22,8 @@ export type Command = string | string[];
 export type ExecOptions = Omit<ExecRequestBody, "command"> & CallOptions;
 
 /** Options of {@link Sandbox.spawn}. */
-export type SpawnOptions = Omit<Extract<ExecClientMessage, { type: "start" }>, "type" | "command"> & CallOptions;
+export type SpawnOptions = Omit<Extract<ExecClientMessage, { type: "start" }>, "type" | "command"> &
+  CallOptions;
 
 /** Options of {@link Sandbox.logs}. */
 export interface LogOptions extends CallOptions {
@@ -76,7 +77,12 @@ export class Sandbox {
 
   /** Changes name, metadata or timeouts. @throws SANDBOX_NAME_TAKEN. */
   update(request: UpdateSandboxRequest, options: CallOptions = {}): Promise<SandboxInfo> {
-    return this.#update({ method: "PATCH", path: this.#path(), json: request, signal: options.signal });
+    return this.#update({
+      method: "PATCH",
+      path: this.#path(),
+      json: request,
+      signal: options.signal,
+    });
   }
 
   /**
@@ -85,7 +91,12 @@ export class Sandbox {
    */
   exec(command: Command, options: ExecOptions = {}): Promise<ExecResult> {
     const { signal, ...rest } = options;
-    return this.#transport.json({ method: "POST", path: this.#path("exec"), json: { command, ...rest }, signal });
+    return this.#transport.json({
+      method: "POST",
+      path: this.#path("exec"),
+      json: { command, ...rest },
+      signal,
+    });
   }
 
   /**
@@ -112,7 +123,11 @@ export class Sandbox {
   /** Output of the start command, as bytes: its last 64 KiB, and what comes when `follow`. */
   async logs(options: LogOptions = {}): Promise<ReadableStream<Uint8Array>> {
     const { follow, signal } = options;
-    const response = await this.#transport.send({ path: this.#path("logs"), query: { follow }, signal });
+    const response = await this.#transport.send({
+      path: this.#path("logs"),
+      query: { follow },
+      signal,
+    });
     return response.body ?? new Blob([]).stream();
   }
 
@@ -137,9 +152,16 @@ export class Sandbox {
   }
 
   /** Ends the sandbox for good, and its workspace unless that is to be kept. @throws SANDBOX_NOT_FOUND. */
-  async destroy(options: CallOptions & { keepWorkspace?: boolean | undefined } = {}): Promise<void> {
+  async destroy(
+    options: CallOptions & { keepWorkspace?: boolean | undefined } = {},
+  ): Promise<void> {
     const { keepWorkspace, signal } = options;
-    await this.#transport.json({ method: "DELETE", path: this.#path(), query: { keepWorkspace }, signal });
+    await this.#transport.json({
+      method: "DELETE",
+      path: this.#path(),
+      query: { keepWorkspace },
+      signal,
+    });
   }
 
   #act(action: string, options: CallOptions, json?: unknown): Promise<SandboxInfo> {

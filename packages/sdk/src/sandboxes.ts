@@ -36,7 +36,10 @@ export class Sandboxes {
   /** A sandbox by its id. @throws SANDBOX_NOT_FOUND. */
   async get(id: string, options: CallOptions = {}): Promise<Sandbox> {
     const path = `/v1/sandboxes/${encodeURIComponent(id)}`;
-    return new Sandbox(this.#transport, await this.#transport.json<SandboxInfo>({ path, signal: options.signal }));
+    return new Sandbox(
+      this.#transport,
+      await this.#transport.json<SandboxInfo>({ path, signal: options.signal }),
+    );
   }
 
   /** A sandbox by its name. @throws SANDBOX_NOT_FOUND. */
@@ -50,7 +53,11 @@ export class Sandboxes {
     const { state, name, metadata } = options;
     const pairs = Object.entries(metadata ?? {}).map(([key, value]) => `${key}:${value}`);
     const query = { state, name, metadata: pairs.length === 0 ? undefined : pairs };
-    for await (const info of allPages<SandboxInfo>(this.#transport, { path: "/v1/sandboxes", query }, options)) {
+    for await (const info of allPages<SandboxInfo>(
+      this.#transport,
+      { path: "/v1/sandboxes", query },
+      options,
+    )) {
       yield new Sandbox(this.#transport, info);
     }
   }

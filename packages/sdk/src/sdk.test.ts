@@ -48,15 +48,28 @@ describe("requests", () => {
 
   test("errors are the API's, with code, details and request id", async () => {
     const { belljar } = await clientOf((_request, response) => {
-      const error = { code: "SANDBOX_NOT_FOUND", message: "no sandbox x", retryable: false, hint: "h", details: { id: "x" }, requestId: "r1" };
+      const error = {
+        code: "SANDBOX_NOT_FOUND",
+        message: "no sandbox x",
+        retryable: false,
+        hint: "h",
+        details: { id: "x" },
+        requestId: "r1",
+      };
       json(response, 404, { error });
     });
     const error = await failure(belljar.sandboxes.get("x"));
-    expect([error.code, error.status, error.details]).toEqual(["SANDBOX_NOT_FOUND", 404, { id: "x", requestId: "r1" }]);
+    expect([error.code, error.status, error.details]).toEqual([
+      "SANDBOX_NOT_FOUND",
+      404,
+      { id: "x", requestId: "r1" },
+    ]);
   });
 
   test("an answer that is no daemon's is told apart, and so is none at all", async () => {
-    const { belljar } = await clientOf((_request, response) => response.writeHead(502).end("<h1>Bad gateway</h1>"));
+    const { belljar } = await clientOf((_request, response) =>
+      response.writeHead(502).end("<h1>Bad gateway</h1>"),
+    );
     expect((await failure(belljar.status())).code).toBe("DAEMON_UNREACHABLE");
     const gone = await clientOf(() => undefined);
     await new Promise((resolve) => gone.server.close(resolve));
@@ -74,12 +87,15 @@ describe("requests", () => {
   });
 
   test("ids are encoded, so that none can reach another route", async () => {
-    const { belljar } = await clientOf((request, response) => json(response, 200, { id: request.url }));
+    const { belljar } = await clientOf((request, response) =>
+      json(response, 200, { id: request.url }),
+    );
     expect((await belljar.sandboxes.get("../tokens?x")).id).toBe("/v1/sandboxes/..%2Ftokens%3Fx");
   });
 
   test("a URL that is no http URL is refused at once", () => {
-    for (const url of ["", "7070", "ftp://x", "javascript:1"]) expect(() => new Belljar({ url })).toThrow(BelljarError);
+    for (const url of ["", "7070", "ftp://x", "javascript:1"])
+      expect(() => new Belljar({ url })).toThrow(BelljarError);
     expect(() => new Belljar({ url: "http://x/" })).not.toThrow();
   });
 
@@ -99,7 +115,13 @@ describe("requests", () => {
       yield Buffer.from("a");
       yield Buffer.from("b");
     }
-    for (const source of ["text", Buffer.from("bytes"), new Blob(["blob"]), new Blob(["stream"]).stream(), pieces()]) {
+    for (const source of [
+      "text",
+      Buffer.from("bytes"),
+      new Blob(["blob"]),
+      new Blob(["stream"]).stream(),
+      pieces(),
+    ]) {
       await files.write("/x", source);
     }
     expect(bodies).toEqual(["text", "bytes", "blob", "stream", "ab"]);
@@ -113,10 +135,14 @@ describe("lists", () => {
       const { searchParams } = new URL(request.url ?? "", "http://x");
       cursors.push(searchParams.get("cursor"));
       const page = Number(searchParams.get("cursor") ?? 0);
-      json(response, 200, { items: [{ id: `s${page}` }], nextCursor: page < 2 ? String(page + 1) : null });
+      json(response, 200, {
+        items: [{ id: `s${page}` }],
+        nextCursor: page < 2 ? String(page + 1) : null,
+      });
     });
     const ids = [];
-    for await (const sandbox of belljar.sandboxes.list({ metadata: { a: "1" } })) ids.push(sandbox.id);
+    for await (const sandbox of belljar.sandboxes.list({ metadata: { a: "1" } }))
+      ids.push(sandbox.id);
     expect(ids).toEqual(["s0", "s1", "s2"]);
     for await (const _first of belljar.sandboxes.list()) break;
     expect(cursors).toEqual([null, "1", "2", null]);
@@ -130,7 +156,8 @@ describe("events", () => {
       from.push(request.headers["last-event-id"] as string | undefined);
       response.writeHead(200, { "content-type": "text/event-stream" });
       const last = Number(request.headers["last-event-id"] ?? 0);
-      const send = (id: number) => response.write(`id: ${id}\nevent: sandbox.state\ndata: ${JSON.stringify({ id })}\n\n`);
+      const send = (id: number) =>
+        response.write(`id: ${id}\nevent: sandbox.state\ndata: ${JSON.stringify({ id })}\n\n`);
       // The second connection repeats what was seen: the client must not.
       for (const id of last === 0 ? [1, 2] : [2, 3]) send(id);
       setImmediate(() => response.destroy());
@@ -148,7 +175,9 @@ describe("events", () => {
     let count = 0;
     const { belljar } = await clientOf((_request, response) => {
       count += 1;
-      json(response, 401, { error: { code: "UNAUTHENTICATED", message: "no", retryable: false, hint: "" } });
+      json(response, 401, {
+        error: { code: "UNAUTHENTICATED", message: "no", retryable: false, hint: "" },
+      });
     });
     expect((await failure(belljar.events().next())).code).toBe("UNAUTHENTICATED");
     expect(count).toBe(1);
@@ -156,10 +185,15 @@ describe("events", () => {
 
   test("waiting for a task ends with its `done` event", async () => {
     const { belljar } = await clientOf((request, response) => {
-      if (!request.url?.endsWith("/events")) return json(response, 200, { id: "t", state: "running" });
+      if (!request.url?.endsWith("/events"))
+        return json(response, 200, { id: "t", state: "running" });
       response.writeHead(200, { "content-type": "text/event-stream" });
-      response.write(`id: 1\nevent: stdout\ndata: ${JSON.stringify({ sequence: 1, type: "stdout", text: "hi" })}\n\n`);
-      response.write(`id: 2\nevent: done\ndata: ${JSON.stringify({ sequence: 2, type: "done", task: { id: "t", state: "succeeded" } })}\n\n`);
+      response.write(
+        `id: 1\nevent: stdout\ndata: ${JSON.stringify({ sequence: 1, type: "stdout", text: "hi" })}\n\n`,
+      );
+      response.write(
+        `id: 2\nevent: done\ndata: ${JSON.stringify({ sequence: 2, type: "done", task: { id: "t", state: "succeeded" } })}\n\n`,
+      );
     });
     const task = await belljar.tasks.get("t");
     expect((await task.wait()).state).toBe("succeeded");
@@ -168,9 +202,15 @@ describe("events", () => {
 });
 
 describe("commands over WebSocket", () => {
-  async function serve(onConnection: (socket: import("ws").WebSocket) => void, protocols: string[] = []) {
+  async function serve(
+    onConnection: (socket: import("ws").WebSocket) => void,
+    protocols: string[] = [],
+  ) {
     const setup = await clientOf((_request, response) => json(response, 200, { id: "s" }));
-    const webSockets = new WebSocketServer({ server: setup.server, handleProtocols: (offered) => (protocols.push(...offered), "belljar.exec.v1") });
+    const webSockets = new WebSocketServer({
+      server: setup.server,
+      handleProtocols: (offered) => (protocols.push(...offered), "belljar.exec.v1"),
+    });
     webSockets.on("connection", onConnection);
     cleanups.push(() => webSockets.close());
     return setup.belljar.sandboxes.get("s");
@@ -184,8 +224,18 @@ describe("commands over WebSocket", () => {
         got.push(isBinary ? `binary ${(data as Buffer).toString("hex")}` : data.toString());
         if (isBinary) {
           socket.send(Buffer.from([2, 33]));
-          socket.send(JSON.stringify({ type: "exit", exitCode: 3, signal: null, reason: "exited", maxRssBytes: 1, cpuTimeMs: 1 }));
-        } else if (data.toString().includes("start")) socket.send(JSON.stringify({ type: "started", pid: 9 }));
+          socket.send(
+            JSON.stringify({
+              type: "exit",
+              exitCode: 3,
+              signal: null,
+              reason: "exited",
+              maxRssBytes: 1,
+              cpuTimeMs: 1,
+            }),
+          );
+        } else if (data.toString().includes("start"))
+          socket.send(JSON.stringify({ type: "started", pid: 9 }));
       });
     }, protocols);
     const command = await sandbox.spawn(["cat"], { stdin: true });
@@ -201,7 +251,12 @@ describe("commands over WebSocket", () => {
 
   test("an error message rejects the spawn with its code", async () => {
     const sandbox = await serve((socket) => {
-      const error = { code: "EXEC_NOT_FOUND", message: "no such program", retryable: false, hint: "" };
+      const error = {
+        code: "EXEC_NOT_FOUND",
+        message: "no such program",
+        retryable: false,
+        hint: "",
+      };
       socket.on("message", () => socket.send(JSON.stringify({ type: "error", error })));
     });
     expect((await failure(sandbox.spawn("x"))).code).toBe("EXEC_NOT_FOUND");
@@ -215,7 +270,15 @@ describe("commands over WebSocket", () => {
     });
     const command = await sandbox.spawn("x");
     expect((await failure(command.exited)).code).toBe("DAEMON_UNREACHABLE");
-    expect((await failure((async () => { for await (const _chunk of command.output); })())).code).toBe("DAEMON_UNREACHABLE");
+    expect(
+      (
+        await failure(
+          (async () => {
+            for await (const _chunk of command.output);
+          })(),
+        )
+      ).code,
+    ).toBe("DAEMON_UNREACHABLE");
   });
 
   test("without a WebSocket the error says what to pass", async () => {

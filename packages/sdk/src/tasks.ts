@@ -56,12 +56,19 @@ export class TaskHandle {
     for await (const event of this.events(options)) {
       if (event.type === "done") return event.task ?? this.refresh(options);
     }
-    throw new BelljarError("DAEMON_UNREACHABLE", `the events of task ${this.id} ended without \`done\``);
+    throw new BelljarError(
+      "DAEMON_UNREACHABLE",
+      `the events of task ${this.id} ended without \`done\``,
+    );
   }
 
   /** TERM, and KILL 5 s later. @throws TASK_NOT_FOUND. */
   async cancel(options: CallOptions = {}): Promise<Task> {
-    const spec = { method: "POST" as const, path: `${this.#path()}/cancel`, signal: options.signal };
+    const spec = {
+      method: "POST" as const,
+      path: `${this.#path()}/cancel`,
+      signal: options.signal,
+    };
     this.#info = await this.#transport.json<Task>(spec);
     return this.#info;
   }
@@ -110,6 +117,9 @@ export class Tasks {
   /** A task by its id. @throws TASK_NOT_FOUND. */
   async get(id: string, options: CallOptions = {}): Promise<TaskHandle> {
     const path = `/v1/tasks/${encodeURIComponent(id)}`;
-    return new TaskHandle(this.#transport, await this.#transport.json<Task>({ path, signal: options.signal }));
+    return new TaskHandle(
+      this.#transport,
+      await this.#transport.json<Task>({ path, signal: options.signal }),
+    );
   }
 }

@@ -17,7 +17,9 @@ export class Tokens {
 
   /** Every token, without values. @throws FORBIDDEN. */
   async list(options: CallOptions = {}): Promise<Token[]> {
-    return (await this.#transport.json<{ items: Token[] }>({ path: "/v1/tokens", signal: options.signal })).items;
+    return (
+      await this.#transport.json<{ items: Token[] }>({ path: "/v1/tokens", signal: options.signal })
+    ).items;
   }
 
   /** Ends a token at once. @throws TOKEN_NOT_FOUND, FORBIDDEN. */

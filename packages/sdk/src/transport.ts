@@ -14,10 +14,18 @@ export interface CreateOptions extends CallOptions {
 }
 
 /** What a body of bytes can be: text, bytes, a Blob, a stream, or anything that yields bytes. */
-export type BodySource = string | Uint8Array | Blob | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
+export type BodySource =
+  | string
+  | Uint8Array
+  | Blob
+  | ReadableStream<Uint8Array>
+  | AsyncIterable<Uint8Array>;
 
 /** The part of the WebSocket interface that the SDK uses. */
-export type WebSocketConstructor = new (url: string | URL, protocols?: string | string[]) => WebSocket;
+export type WebSocketConstructor = new (
+  url: string | URL,
+  protocols?: string | string[],
+) => WebSocket;
 
 /** How to reach a daemon. */
 export interface ConnectionOptions {
@@ -58,7 +66,10 @@ export class Transport {
   /** @throws BAD_REQUEST when the URL is no http or https URL. */
   constructor(options: ConnectionOptions) {
     if (!URL.canParse(options.url) || !/^https?:/.test(options.url)) {
-      throw new BelljarError("BAD_REQUEST", `the daemon's URL must be http or https, got ${options.url}`);
+      throw new BelljarError(
+        "BAD_REQUEST",
+        `the daemon's URL must be http or https, got ${options.url}`,
+      );
     }
     this.#base = options.url.replace(/\/+$/, "");
     this.#token = options.token;
@@ -94,7 +105,7 @@ export class Transport {
       init.body = JSON.stringify(spec.json);
     } else if (spec.body !== undefined) {
       headers["content-type"] ??= "application/octet-stream";
-      const body = toBody(spec.body);
+      const body = toBody(spec.body, spec.signal);
       init.body = body;
       if (body instanceof ReadableStream) init.duplex = "half";
     }
@@ -153,13 +164,23 @@ function queryText(query: Query | undefined): string {
   return text === "" ? "" : `?${text}`;
 }
 
-function toBody(source: BodySource): string | Blob | ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> {
-  if (typeof source === "string" || source instanceof Blob || source instanceof ReadableStream) return source;
+function toBody(
+  source: BodySource,
+  signal: AbortSignal | undefined,
+): string | Blob | ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> {
+  if (typeof source === "string" || source instanceof Blob || source instanceof ReadableStream)
+    return source;
   // fetch takes any bytes; the type of lib.dom only names those that are not shared.
   if (source instanceof Uint8Array) return source as Uint8Array<ArrayBuffer>;
   const iterator = source[Symbol.asyncIterator]();
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
+      // Node's fetch goes on reading a body after its call was aborted; an endless one would never end.
+      if (signal?.aborted === true) {
+        controller.error(signal.reason);
+        await iterator.return?.();
+        return;
+      }
       const next = await iterator.next();
       if (next.done === true) controller.close();
       else controller.enqueue(next.value);

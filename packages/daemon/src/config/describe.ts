@@ -15,7 +15,8 @@ export function showConfig(loaded: LoadedConfig): ShownKey[] {
     const origin = loaded.origins.get(key) ?? "default";
     if (SECRET_KEYS.has(key)) return { key, value: loaded.secrets.tokens.map(String), origin };
     let value: unknown = loaded.config;
-    for (const name of path) value = typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
+    for (const name of path)
+      value = typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
     return { key, value, origin };
   });
 }
@@ -33,8 +34,10 @@ export function configReference(): string {
     "|---|---|---|---|",
   ];
   for (const key of configKeys()) {
-    const fallback = key.defaultValue === undefined ? "see right" : `\`${JSON.stringify(key.defaultValue)}\``;
-    const choices = key.choices.length > 0 ? ` One of ${key.choices.map((one) => `\`${one}\``).join(", ")}.` : "";
+    const fallback =
+      key.defaultValue === undefined ? "see right" : `\`${JSON.stringify(key.defaultValue)}\``;
+    const choices =
+      key.choices.length > 0 ? ` One of ${key.choices.map((one) => `\`${one}\``).join(", ")}.` : "";
     lines.push(`| \`${key.key}\` | ${fallback} | \`${key.env}\` | ${key.description}${choices} |`);
   }
   return `${lines.join("\n")}\n`;

@@ -50,14 +50,21 @@ interface Facts {
 
 /** Walks through the wrappers (default, nullable, …) down to the type itself. */
 function unwrap(schema: z.ZodType): Facts {
-  const facts: Facts = { inner: schema, isNullable: false, description: "", defaultValue: undefined };
+  const facts: Facts = {
+    inner: schema,
+    isNullable: false,
+    description: "",
+    defaultValue: undefined,
+  };
   for (;;) {
     const { inner } = facts;
     if (facts.description === "") facts.description = inner.description ?? "";
     if (inner instanceof z.ZodNullable) facts.isNullable = true;
     if (inner instanceof z.ZodDefault) facts.defaultValue = inner.def.defaultValue;
     const isWrapper =
-      inner instanceof z.ZodDefault || inner instanceof z.ZodPrefault || inner instanceof z.ZodNullable;
+      inner instanceof z.ZodDefault ||
+      inner instanceof z.ZodPrefault ||
+      inner instanceof z.ZodNullable;
     if (!isWrapper) return facts;
     const next = inner.def.innerType;
     if (!(next instanceof z.ZodType)) return facts;

@@ -36,7 +36,8 @@ export interface ConfigSources {
 }
 
 /** Names that begin with `BELLJAR_` and belong to the CLI, the tests and the benchmarks. */
-const FOREIGN_ENV = /^BELLJAR_(URL|TOKEN|CONFIG|MUST_SANDBOX|SOURCE|(TEST|DEBUG|BENCH|DEMO|E2E)_.*)$/;
+const FOREIGN_ENV =
+  /^BELLJAR_(URL|TOKEN|CONFIG|MUST_SANDBOX|SOURCE|(TEST|DEBUG|BENCH|DEMO|E2E)_.*)$/;
 const CONFIG_FILE_BYTES_MAX = 1024 * 1024;
 const PROBLEMS_SHOWN_MAX = 50;
 const VALUE_SHOWN_CHARS_MAX = 120;
@@ -71,9 +72,13 @@ function invalid(problems: readonly string[]): BelljarError {
   const shown = problems.slice(0, PROBLEMS_SHOWN_MAX);
   const rest = problems.length - shown.length;
   if (rest > 0) shown.push(`and ${rest} more`);
-  return new BelljarError("CONFIG_INVALID", `The configuration has problems:\n  ${shown.join("\n  ")}`, {
-    problems: shown,
-  });
+  return new BelljarError(
+    "CONFIG_INVALID",
+    `The configuration has problems:\n  ${shown.join("\n  ")}`,
+    {
+      problems: shown,
+    },
+  );
 }
 
 type Tree = { [name: string]: unknown };
@@ -100,7 +105,8 @@ class Reader {
     if (text === undefined) return;
     const lineCounter = new LineCounter();
     const document = parseDocument(text, { lineCounter, strict: true, uniqueKeys: true });
-    for (const error of document.errors) this.problems.push(`${file}: ${error.message.split("\n")[0] ?? ""}`);
+    for (const error of document.errors)
+      this.problems.push(`${file}: ${error.message.split("\n")[0] ?? ""}`);
     if (document.errors.length > 0) return;
     const content: unknown = document.toJS({ maxAliasCount: 0 });
     if (content === null || content === undefined) return;
@@ -110,7 +116,8 @@ class Reader {
     }
     this.#mergeFile(content, [], (path) => {
       const node: unknown = document.getIn(path, true);
-      const range = isTree(node) && Array.isArray(node["range"]) ? Number(node["range"][0]) : undefined;
+      const range =
+        isTree(node) && Array.isArray(node["range"]) ? Number(node["range"][0]) : undefined;
       return range === undefined ? undefined : lineCounter.linePos(range).line;
     });
   }
@@ -199,7 +206,8 @@ class Reader {
     for (const issue of issues) {
       const path = issue.path.map(String);
       if (issue.code === "unrecognized_keys") {
-        for (const name of issue.keys ?? []) this.#note([...path, name], "names no configuration key");
+        for (const name of issue.keys ?? [])
+          this.#note([...path, name], "names no configuration key");
       } else {
         this.#note(path, this.#withValue(path, issue.message));
       }
@@ -210,7 +218,8 @@ class Reader {
     const key = path.filter((part) => !/^[0-9]+$/.test(part)).join(".");
     if (SECRET_KEYS.has(key)) return message;
     let value: unknown = this.tree;
-    for (const name of path) value = isTree(value) || Array.isArray(value) ? Reflect.get(value, name) : undefined;
+    for (const name of path)
+      value = isTree(value) || Array.isArray(value) ? Reflect.get(value, name) : undefined;
     if (value === undefined) return message;
     return `${message}, got ${JSON.stringify(value).slice(0, VALUE_SHOWN_CHARS_MAX)}`;
   }
@@ -225,7 +234,9 @@ class Reader {
       env: `${this.#keys.get(key)?.env ?? ""}: `,
       flag: `--${key}: `,
     };
-    this.problems.push(`${places[origin]}${origin === "env" || origin === "flag" ? "" : `${path.join(".")}: `}${message}`);
+    this.problems.push(
+      `${places[origin]}${origin === "env" || origin === "flag" ? "" : `${path.join(".")}: `}${message}`,
+    );
   }
 }
 

@@ -12,7 +12,10 @@ export function checkHost(request: IncomingMessage, settings: ApiSettings): void
   const host = request.headers.host?.toLowerCase() ?? "";
   const name = HOST.exec(host)?.groups?.["name"]?.replace(/\.$/, "");
   if (name === undefined || !settings.isApiHost(name)) {
-    throw new BelljarError("HOST_REFUSED", `the API does not answer for host ${JSON.stringify(host.slice(0, 200))}`);
+    throw new BelljarError(
+      "HOST_REFUSED",
+      `the API does not answer for host ${JSON.stringify(host.slice(0, 200))}`,
+    );
   }
 }
 
@@ -28,7 +31,10 @@ export function foreignOrigin(request: IncomingMessage): string | undefined {
 export function checkOrigin(request: IncomingMessage, settings: ApiSettings): void {
   const origin = foreignOrigin(request);
   if (origin === undefined || settings.allowedOrigins.includes(origin)) return;
-  throw new BelljarError("ORIGIN_REFUSED", `origin ${JSON.stringify(origin.slice(0, 200))} may not call the API`);
+  throw new BelljarError(
+    "ORIGIN_REFUSED",
+    `origin ${JSON.stringify(origin.slice(0, 200))} may not call the API`,
+  );
 }
 
 /** Who asks, if that is allowed by `policy`. There is no exception for loopback addresses. */
@@ -39,9 +45,11 @@ export async function authorize(
 ): Promise<Identity | null> {
   if (policy === "public") return null;
   const token = tokenOf(request);
-  if (token === undefined) throw new BelljarError("UNAUTHENTICATED", "the request carries no token");
+  if (token === undefined)
+    throw new BelljarError("UNAUTHENTICATED", "the request carries no token");
   const identity = await tokens.verify(token);
-  if (identity === undefined) throw new BelljarError("UNAUTHENTICATED", "the token is unknown, expired or revoked");
+  if (identity === undefined)
+    throw new BelljarError("UNAUTHENTICATED", "the token is unknown, expired or revoked");
   if (!scopeCovers(identity.scope, policy)) {
     const message = `token ${JSON.stringify(identity.name)} has the scope ${identity.scope}, this needs ${policy}`;
     throw new BelljarError("FORBIDDEN", message, { scope: identity.scope, needed: policy });
@@ -57,7 +65,8 @@ function tokenOf(request: IncomingMessage): string | undefined {
     const name = rawHeaders[index] ?? "";
     if (name.length !== 13 || name.toLowerCase() !== "authorization") continue;
     const token = BEARER.exec(rawHeaders[index + 1] ?? "")?.[1];
-    if (token === undefined) throw new BelljarError("UNAUTHENTICATED", "the Authorization header is not `Bearer <token>`");
+    if (token === undefined)
+      throw new BelljarError("UNAUTHENTICATED", "the Authorization header is not `Bearer <token>`");
     found.push(token);
   }
   // Only an upgrade may carry its token here: browsers cannot set headers on a WebSocket.

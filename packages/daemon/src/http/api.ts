@@ -1,7 +1,7 @@
 import type { Server } from "node:http";
 import { createServer } from "node:http";
 import { BelljarError } from "@belljar/protocol";
-import fastify from "fastify";
+import { fastify, LogController } from "fastify";
 import type { FastifyReply } from "fastify";
 import { serializerCompiler } from "fastify-type-provider-zod";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
@@ -48,7 +48,11 @@ export async function createApi(
   services: ApiServices,
   options: { settings: ApiSettings; version: string; extend?: (api: Api) => void },
 ): Promise<HttpApi> {
-  const context: RouteContext = { ...services, settings: options.settings, streams: new OpenStreams() };
+  const context: RouteContext = {
+    ...services,
+    settings: options.settings,
+    streams: new OpenStreams(),
+  };
   const state = { isDraining: false };
   const nextId = requestIds();
   const routes = new RouteTable();
@@ -84,18 +88,27 @@ export async function createApi(
 function createFastify(settings: ApiSettings, nextId: () => string): Api {
   const api = fastify({
     bodyLimit: settings.bodyBytesMax,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     genReqId: nextId,
     forceCloseConnections: true,
     return503OnClosing: false,
-    routerOptions: { maxParamLength: PATH_PARAMETER_CHARS_MAX, ignoreTrailingSlash: false, caseSensitive: true },
+    routerOptions: {
+      maxParamLength: PATH_PARAMETER_CHARS_MAX,
+      ignoreTrailingSlash: false,
+      caseSensitive: true,
+    },
     serverFactory: (handler) => {
-      const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: 0, noDelay: true }, handler);
+      const server = createServer(
+        { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: 0, noDelay: true },
+        handler,
+      );
       server.keepAliveTimeout = KEEP_ALIVE_MS;
       return server;
     },
     frameworkErrors: (error, request, reply) => {
-      const known = new BelljarError("BAD_REQUEST", error.message.slice(0, 300), undefined, { cause: error });
+      const known = new BelljarError("BAD_REQUEST", error.message.slice(0, 300), undefined, {
+        cause: error,
+      });
       // The hook gets a reply of no route; the plain type is the one that fits it.
       void (reply as FastifyReply)
         .code(known.status)
@@ -105,7 +118,9 @@ function createFastify(settings: ApiSettings, nextId: () => string): Api {
   }).withTypeProvider<ZodTypeProvider>();
   api.setValidatorCompiler(validatorCompiler);
   // Answers are made by typed code: checking each again costs more than it finds outside tests.
-  api.setSerializerCompiler(settings.checkAnswers === true ? serializerCompiler : () => JSON.stringify);
+  api.setSerializerCompiler(
+    settings.checkAnswers === true ? serializerCompiler : () => JSON.stringify,
+  );
   return api;
 }
 

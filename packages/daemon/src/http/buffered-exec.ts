@@ -33,7 +33,12 @@ class Kept {
 /** Runs a command to its end. When `signal` fires the session is closed, and the guest ends the command. */
 export async function runBuffered(
   guest: SandboxGuest,
-  options: { body: z.output<typeof execRequestSchema>; defaults: CommandDefaults; clock: Clock; signal: AbortSignal },
+  options: {
+    body: z.output<typeof execRequestSchema>;
+    defaults: CommandDefaults;
+    clock: Clock;
+    signal: AbortSignal;
+  },
 ): Promise<ExecResult> {
   const { body, clock, signal } = options;
   const startedMs = clock.monotonic();
@@ -47,7 +52,8 @@ export async function runBuffered(
     if (input !== undefined) void feed(session, input);
     const stdout = new Kept(body.outputBytesMax);
     const stderr = new Kept(body.outputBytesMax);
-    for await (const { stream, data } of session.output) (stream === "stdout" ? stdout : stderr).add(data);
+    for await (const { stream, data } of session.output)
+      (stream === "stdout" ? stdout : stderr).add(data);
     const { exitCode, signal: endedBy, reason, maxRssBytes, cpuTimeMs } = await session.exited;
     return {
       exitCode,
@@ -69,7 +75,8 @@ export async function runBuffered(
 
 function decodeInput(text: string, encoding: "utf8" | "base64"): Buffer {
   const bytes = Buffer.from(text, encoding);
-  const isSame = encoding === "utf8" || bytes.toString("base64").replace(/=+$/, "") === text.replace(/=+$/, "");
+  const isSame =
+    encoding === "utf8" || bytes.toString("base64").replace(/=+$/, "") === text.replace(/=+$/, "");
   if (!isSame) throw new BelljarError("BAD_REQUEST", "body.stdin: is not base64");
   return bytes;
 }

@@ -17,7 +17,8 @@ export function toExecRequest(fields: CommandFields, defaults: CommandDefaults):
   if (fields.user !== undefined && fields.user !== defaults.user) delete env["HOME"];
   Object.assign(env, fields.env);
   return {
-    command: typeof fields.command === "string" ? ["/bin/sh", "-c", fields.command] : [...fields.command],
+    command:
+      typeof fields.command === "string" ? ["/bin/sh", "-c", fields.command] : [...fields.command],
     env,
     cwd: fields.cwd ?? defaults.cwd,
     user: fields.user ?? defaults.user,

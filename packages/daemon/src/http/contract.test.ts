@@ -3,7 +3,11 @@ import { connectTo, fakeApi, ID, readAll, SANDBOX } from "./testing/fake-service
 
 const AUTH = { authorization: "Bearer bj_admin", host: "localhost:7070" };
 
-async function ask(method: string, url: string, options: { headers?: Record<string, string>; payload?: unknown } = {}) {
+async function ask(
+  method: string,
+  url: string,
+  options: { headers?: Record<string, string>; payload?: unknown } = {},
+) {
   const { api, calls } = await fakeApi();
   const response = await api.inject({
     method: method as "GET",
@@ -13,7 +17,12 @@ async function ask(method: string, url: string, options: { headers?: Record<stri
   });
   const text = response.body;
   await api[Symbol.asyncDispose]();
-  return { status: response.statusCode, headers: response.headers, body: text === "" ? null : JSON.parse(text), calls };
+  return {
+    status: response.statusCode,
+    headers: response.headers,
+    body: text === "" ? null : JSON.parse(text),
+    calls,
+  };
 }
 
 describe("ids in paths", () => {
@@ -88,13 +97,19 @@ describe("bodies", () => {
     const payload = { command: ["echo", "x".repeat(10_000_000)] };
     const { status, body, calls } = await ask("POST", `/v1/sandboxes/${ID}/exec`, { payload });
     expect(status).toBe(413);
-    expect(body.error).toMatchObject({ code: "BODY_TOO_LARGE", details: { bytesMax: 2 * 1024 * 1024 } });
+    expect(body.error).toMatchObject({
+      code: "BODY_TOO_LARGE",
+      details: { bytesMax: 2 * 1024 * 1024 },
+    });
     expect(calls).toEqual([]);
   });
 
   test("what is not JSON is refused, by type and by content", async () => {
     const url = "/v1/sandboxes";
-    const asText = await ask("POST", url, { payload: "{}", headers: { "content-type": "text/plain" } });
+    const asText = await ask("POST", url, {
+      payload: "{}",
+      headers: { "content-type": "text/plain" },
+    });
     expect([asText.status, asText.body.error.code]).toEqual([415, "MEDIA_TYPE_UNSUPPORTED"]);
     const json = { "content-type": "application/json" };
     for (const payload of ["{", '{"a":1}}', "\u0000", '{"__proto__":{"x":1}}']) {
@@ -102,7 +117,9 @@ describe("bodies", () => {
       expect([status, body.error.code]).toEqual([400, "BAD_REQUEST"]);
     }
     expect((await ask("POST", url, { payload: "{}", headers: json })).status).toBe(201);
-    expect((await ask("POST", `/v1/sandboxes/${ID}/freeze`, { payload: "", headers: json })).status).toBe(200);
+    expect(
+      (await ask("POST", `/v1/sandboxes/${ID}/freeze`, { payload: "", headers: json })).status,
+    ).toBe(200);
   });
 });
 
@@ -123,19 +140,31 @@ describe("queries", () => {
   });
 
   test("a list passes its filters on, metadata several times", async () => {
-    const { status, calls } = await ask("GET", "/v1/sandboxes?limit=5&state=running&metadata=a:1&metadata=b:x:y");
+    const { status, calls } = await ask(
+      "GET",
+      "/v1/sandboxes?limit=5&state=running&metadata=a:1&metadata=b:x:y",
+    );
     expect(status).toBe(200);
-    expect(calls).toEqual([["list", { limit: 5, state: "running", metadata: { a: "1", b: "x:y" } }]]);
+    expect(calls).toEqual([
+      ["list", { limit: 5, state: "running", metadata: { a: "1", b: "x:y" } }],
+    ]);
   });
 
-  test.for(["0", "65536", "080", "-1", "1e3", "99999999999"])("port %s in a path is refused", async (port) => {
-    const { status, body } = await ask("PUT", `/v1/sandboxes/${ID}/previews/${port}`, { payload: {} });
-    expect([status, body.error.code]).toEqual([400, "BAD_REQUEST"]);
-  });
+  test.for(["0", "65536", "080", "-1", "1e3", "99999999999"])(
+    "port %s in a path is refused",
+    async (port) => {
+      const { status, body } = await ask("PUT", `/v1/sandboxes/${ID}/previews/${port}`, {
+        payload: {},
+      });
+      expect([status, body.error.code]).toEqual([400, "BAD_REQUEST"]);
+    },
+  );
 
   test("ports 1 and 65535 in a path are taken", async () => {
     for (const port of [1, 65_535]) {
-      expect((await ask("PUT", `/v1/sandboxes/${ID}/previews/${port}`, { payload: {} })).status).toBe(200);
+      expect(
+        (await ask("PUT", `/v1/sandboxes/${ID}/previews/${port}`, { payload: {} })).status,
+      ).toBe(200);
     }
   });
 });
@@ -172,9 +201,13 @@ describe("routes", () => {
     const headers = { "idempotency-key": "k1" };
     const { calls } = await ask("POST", "/v1/sandboxes", { headers, payload: {} });
     expect(calls[0]?.[2]).toEqual({ owner: "tokenadminaaaaaaaaaa", idempotencyKey: "k1" });
-    expect((await ask("POST", `/v1/sandboxes/${ID}/stop`, { headers })).body.error.code).toBe("BAD_REQUEST");
+    expect((await ask("POST", `/v1/sandboxes/${ID}/stop`, { headers })).body.error.code).toBe(
+      "BAD_REQUEST",
+    );
     const long = { "idempotency-key": "x".repeat(256) };
-    expect((await ask("POST", "/v1/sandboxes", { headers: long, payload: {} })).body.error.code).toBe("BAD_REQUEST");
+    expect(
+      (await ask("POST", "/v1/sandboxes", { headers: long, payload: {} })).body.error.code,
+    ).toBe("BAD_REQUEST");
   });
 });
 
@@ -195,7 +228,9 @@ describe("connections", () => {
     const { api } = await fakeApi();
     api.drain();
     const statuses = await Promise.all(
-      ["/v1/sandboxes", "/healthz", "/readyz"].map(async (url) => (await api.inject({ url, headers: AUTH })).statusCode),
+      ["/v1/sandboxes", "/healthz", "/readyz"].map(
+        async (url) => (await api.inject({ url, headers: AUTH })).statusCode,
+      ),
     );
     expect(statuses).toEqual([503, 200, 503]);
     await api[Symbol.asyncDispose]();
@@ -206,6 +241,12 @@ describe("connections", () => {
       payload: { command: ["abc", "def"], outputBytesMax: 4 },
     });
     expect(status).toBe(200);
-    expect(body).toMatchObject({ exitCode: 0, stdout: "abc ", stdoutTruncated: true, stderr: "", stderrTruncated: false });
+    expect(body).toMatchObject({
+      exitCode: 0,
+      stdout: "abc ",
+      stdoutTruncated: true,
+      stderr: "",
+      stderrTruncated: false,
+    });
   });
 });

@@ -35,11 +35,14 @@ export function answerError(
   context: { request: FastifyRequest; reply: FastifyReply; logger: Logger },
 ): FastifyReply {
   const { request, reply, logger } = context;
-  const known = toBelljarError(error);
+  const known = isClientGone(request, error)
+    ? new BelljarError("CANCELLED", "the client went away", undefined, { cause: error })
+    : toBelljarError(error);
   request.errorCode = known.code;
   if (known.code === "INTERNAL") logger.error("http.bug", { requestId: request.id, error });
   if (known.code === "UNAUTHENTICATED") reply.header("www-authenticate", 'Bearer realm="belljar"');
-  if (known.retryable && (known.status === 503 || known.status === 429)) reply.header("retry-after", "1");
+  if (known.retryable && (known.status === 503 || known.status === 429))
+    reply.header("retry-after", "1");
   // A refused body is left unread: the connection cannot be used for another request.
   if (hasUnreadBody(request)) reply.header("connection", "close");
   return reply
@@ -50,14 +53,24 @@ export function answerError(
     .send(known.toEnvelope(request.id));
 }
 
+/** What a broken upload throws is no bug: its connection is gone. */
+function isClientGone({ raw }: FastifyRequest, error: unknown): boolean {
+  return raw.destroyed && !raw.complete && !BelljarError.is(error);
+}
+
 function hasUnreadBody(request: FastifyRequest): boolean {
   const { headers, complete } = request.raw;
-  const hasBody = headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+  const hasBody =
+    headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
   return hasBody && !complete;
 }
 
 /** 404, or 405 with `Allow` where the path exists with other methods. */
-export function refuseUnknownRoute(request: FastifyRequest, reply: FastifyReply, routes: RouteTable): never {
+export function refuseUnknownRoute(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  routes: RouteTable,
+): never {
   const path = request.url.split("?", 1)[0] ?? "";
   const shown = path.slice(0, 200);
   const methods = routes.methodsOf(path);
@@ -65,5 +78,7 @@ export function refuseUnknownRoute(request: FastifyRequest, reply: FastifyReply,
     throw new BelljarError("ROUTE_NOT_FOUND", `no route ${request.method} ${shown}`);
   }
   reply.header("allow", methods.join(", "));
-  throw new BelljarError("METHOD_NOT_ALLOWED", `${request.method} is not allowed on ${shown}`, { allowed: methods });
+  throw new BelljarError("METHOD_NOT_ALLOWED", `${request.method} is not allowed on ${shown}`, {
+    allowed: methods,
+  });
 }

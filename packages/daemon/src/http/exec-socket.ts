@@ -91,7 +91,8 @@ export class ExecSocket {
   #limitStart(): void {
     this.#cleanups.use(
       this.#options.clock.after(START_WITHIN_MS, () => {
-        if (!this.#isOpening) this.#fail(new BelljarError("TIMED_OUT", "no `start` message came"), CLOSE_POLICY);
+        if (!this.#isOpening)
+          this.#fail(new BelljarError("TIMED_OUT", "no `start` message came"), CLOSE_POLICY);
       }),
     );
   }
@@ -116,7 +117,10 @@ export class ExecSocket {
     const message = parseMessage(data);
     if (message.type === "start") {
       if (!this.#options.awaitsStart || this.#isOpening) {
-        throw new BelljarError("BAD_REQUEST", "`start` is the first message, and there is only one");
+        throw new BelljarError(
+          "BAD_REQUEST",
+          "`start` is the first message, and there is only one",
+        );
       }
       return this.#begin(message);
     }
@@ -129,13 +133,17 @@ export class ExecSocket {
 
   async #writeInput(data: Buffer): Promise<void> {
     if (data[0] !== EXEC_CHANNELS.stdin) {
-      throw new BelljarError("BAD_REQUEST", `a binary message to the server begins with 0, got ${data[0] ?? "nothing"}`);
+      throw new BelljarError(
+        "BAD_REQUEST",
+        `a binary message to the server begins with 0, got ${data[0] ?? "nothing"}`,
+      );
     }
     if (data.length > 1) await this.#started().writeStdin(data.subarray(1));
   }
 
   #started(): ExecSession {
-    if (this.#session === undefined) throw new BelljarError("BAD_REQUEST", "the first message must be `start`");
+    if (this.#session === undefined)
+      throw new BelljarError("BAD_REQUEST", "the first message must be `start`");
     return this.#session;
   }
 
@@ -163,7 +171,9 @@ export class ExecSocket {
         if (!(await this.#deliver(message))) return;
       }
       const { exitCode, signal, reason, maxRssBytes, cpuTimeMs } = await session.exited;
-      this.#socket.send(JSON.stringify({ type: "exit", exitCode, signal, reason, maxRssBytes, cpuTimeMs }));
+      this.#socket.send(
+        JSON.stringify({ type: "exit", exitCode, signal, reason, maxRssBytes, cpuTimeMs }),
+      );
       this.#socket.close(CLOSE_NORMAL);
     } catch (error) {
       this.#fail(error, CLOSE_FAILED);
@@ -208,6 +218,8 @@ function parseJson(data: Buffer): unknown {
   try {
     return JSON.parse(data.toString("utf8")) as ExecClientMessage;
   } catch (error) {
-    throw new BelljarError("BAD_REQUEST", "a text message is not JSON", undefined, { cause: error });
+    throw new BelljarError("BAD_REQUEST", "a text message is not JSON", undefined, {
+      cause: error,
+    });
   }
 }

@@ -27,7 +27,16 @@ export function toFileStat(stat: GuestFileStat, path: string): FileStat {
 /** A process of the guest as the API shows it. */
 export function toProcess(process: GuestProcess): Process {
   const { pid, tag, command, cwd, startedAtMs, terminal, running, exit } = process;
-  return { pid, tag, command: [...command], cwd, startedAt: toInstant(startedAtMs), terminal, running, exit };
+  return {
+    pid,
+    tag,
+    command: [...command],
+    cwd,
+    startedAt: toInstant(startedAtMs),
+    terminal,
+    running,
+    exit,
+  };
 }
 
 /** A listening port of the guest as the API shows it. */

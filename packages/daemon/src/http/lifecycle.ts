@@ -21,7 +21,11 @@ export function requestIds(): () => string {
  * What every request passes, in this order: request id and security headers, host, CORS, draining, body
  * cap, origin, authentication. The route comes after that, so nothing of it runs for a refused request.
  */
-export function installLifecycle(api: Api, context: RouteContext, state: { isDraining: boolean }): void {
+export function installLifecycle(
+  api: Api,
+  context: RouteContext,
+  state: { isDraining: boolean },
+): void {
   const { clock, settings, tokens } = context;
   api.decorateRequest("identity", null);
   api.decorateRequest("startedMs", 0);
@@ -57,7 +61,11 @@ function setSecurityHeaders(request: FastifyRequest, reply: FastifyReply): void 
 }
 
 /** Sets what an allowed origin needs; true when the request was a preflight and is answered. */
-function answerCors(request: FastifyRequest, reply: FastifyReply, allowed: readonly string[]): boolean {
+function answerCors(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  allowed: readonly string[],
+): boolean {
   const { origin } = request.headers;
   if (origin === undefined) return false;
   reply.header("vary", "origin");
@@ -67,7 +75,11 @@ function answerCors(request: FastifyRequest, reply: FastifyReply, allowed: reado
     "access-control-expose-headers": EXPOSED_HEADERS,
     "cross-origin-resource-policy": "cross-origin",
   });
-  if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) return false;
+  if (
+    request.method !== "OPTIONS" ||
+    request.headers["access-control-request-method"] === undefined
+  )
+    return false;
   reply
     .code(204)
     .headers({
@@ -92,10 +104,16 @@ function checkIdempotencyKey(request: FastifyRequest): void {
   const key = request.headers["idempotency-key"];
   if (key === undefined) return;
   if (request.routeOptions.config.takesIdempotencyKey !== true) {
-    throw new BelljarError("BAD_REQUEST", `${request.method} ${request.routeOptions.url ?? ""} takes no Idempotency-Key`);
+    throw new BelljarError(
+      "BAD_REQUEST",
+      `${request.method} ${request.routeOptions.url ?? ""} takes no Idempotency-Key`,
+    );
   }
   if (typeof key !== "string" || !/^[\x21-\x7e]{1,255}$/.test(key)) {
-    throw new BelljarError("BAD_REQUEST", "the Idempotency-Key must be 1 to 255 visible ASCII characters");
+    throw new BelljarError(
+      "BAD_REQUEST",
+      "the Idempotency-Key must be 1 to 255 visible ASCII characters",
+    );
   }
 }
 

@@ -16,7 +16,11 @@ export async function installOpenApi(api: Api, version: string): Promise<void> {
       info: { title: "Belljar", version, description: DESCRIPTION },
       components: {
         securitySchemes: {
-          bearer: { type: "http", scheme: "bearer", description: "A token, `bj_…`; see `belljar token create`." },
+          bearer: {
+            type: "http",
+            scheme: "bearer",
+            description: "A token, `bj_…`; see `belljar token create`.",
+          },
         },
       },
     },
@@ -36,7 +40,8 @@ export function openApiDocument(api: Api): JsonObject {
   mergeInputTwins(document);
   for (const operations of Object.values(objectAt(document, "paths"))) {
     if (!isObject(operations)) continue;
-    for (const operation of Object.values(operations)) if (isObject(operation)) addErrorAnswer(operation);
+    for (const operation of Object.values(operations))
+      if (isObject(operation)) addErrorAnswer(operation);
   }
   document["security"] = [{ bearer: [] }];
   return document;

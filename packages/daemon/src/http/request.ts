@@ -1,4 +1,9 @@
-import { objectIdSchema, pageQuerySchema, portTextSchema, sandboxIdSchema } from "@belljar/protocol";
+import {
+  objectIdSchema,
+  pageQuerySchema,
+  portTextSchema,
+  sandboxIdSchema,
+} from "@belljar/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { invariant, parseSandboxId } from "../kernel/index.ts";

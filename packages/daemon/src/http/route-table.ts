@@ -28,7 +28,9 @@ export class RouteTable {
 
   /** Methods of the routes whose path matches. */
   methodsOf(path: string): string[] {
-    const methods = this.#entries.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method);
+    const methods = this.#entries
+      .filter(({ pattern }) => pattern.test(path))
+      .map(({ method }) => method);
     return [...new Set(methods)].toSorted();
   }
 
@@ -46,6 +48,8 @@ function isPolicy(policy: unknown): policy is RoutePolicy {
 }
 
 function patternOf(url: string): RegExp {
-  const parts = url.split("/").map((part) => (part.startsWith(":") ? "[^/]+" : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
+  const parts = url
+    .split("/")
+    .map((part) => (part.startsWith(":") ? "[^/]+" : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
   return new RegExp(`^${parts.join("/")}$`);
 }

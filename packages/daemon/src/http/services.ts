@@ -62,7 +62,13 @@ export interface RouteContext extends ApiServices {
 /** Who may call a route: anyone, or the holder of a token with this scope. */
 export type RoutePolicy = "public" | Scope;
 
-export type Api = FastifyInstance<Server, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
+export type Api = FastifyInstance<
+  Server,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  ZodTypeProvider
+>;
 
 declare module "fastify" {
   interface FastifyContextConfig {

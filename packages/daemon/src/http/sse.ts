@@ -72,7 +72,11 @@ function openStream(reply: FastifyReply): ServerResponse {
   return reply.raw;
 }
 
-async function drains(response: ServerResponse, signal: AbortSignal, clock: Clock): Promise<boolean> {
+async function drains(
+  response: ServerResponse,
+  signal: AbortSignal,
+  clock: Clock,
+): Promise<boolean> {
   const stalled = new AbortController();
   using _timer = clock.after(STALLED_MS_MAX, () => stalled.abort());
   try {

@@ -37,7 +37,10 @@ export class Upgrades {
   readonly #nextId: () => string;
   readonly #slots: ExecSlots<SandboxId>;
 
-  constructor(context: RouteContext, options: { state: { isDraining: boolean }; nextId: () => string }) {
+  constructor(
+    context: RouteContext,
+    options: { state: { isDraining: boolean }; nextId: () => string },
+  ) {
     this.#context = context;
     this.#state = options.state;
     this.#nextId = options.nextId;
@@ -139,11 +142,15 @@ function targetOf(url: string): Target {
   const path = url.split("?", 1)[0] ?? "";
   const process = PROCESS_PATH.exec(path);
   const found = process ?? EXEC_PATH.exec(path);
-  if (found === null) throw new BelljarError("ROUTE_NOT_FOUND", `no WebSocket at ${path.slice(0, 200)}`);
+  if (found === null)
+    throw new BelljarError("ROUTE_NOT_FOUND", `no WebSocket at ${path.slice(0, 200)}`);
   const text = found[1] ?? "";
   const id = parseSandboxId(text);
   if (id === undefined) {
-    throw new BelljarError("BAD_REQUEST", `path.id: must be 20 characters of [a-z0-9], got ${JSON.stringify(text)}`);
+    throw new BelljarError(
+      "BAD_REQUEST",
+      `path.id: must be 20 characters of [a-z0-9], got ${JSON.stringify(text)}`,
+    );
   }
   const pid = process?.[2];
   return pid === undefined ? { id } : { id, pid };

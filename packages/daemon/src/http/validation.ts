@@ -22,10 +22,18 @@ export const validatorCompiler: FastifySchemaCompiler<unknown> = ({ schema, http
 };
 
 /** BAD_REQUEST that names each field with what was wrong and what was given. */
-export function invalidInput(issues: readonly z.core.$ZodIssue[], input: unknown, where: string): BelljarError {
+export function invalidInput(
+  issues: readonly z.core.$ZodIssue[],
+  input: unknown,
+  where: string,
+): BelljarError {
   const fields = issues.slice(0, ISSUES_SHOWN_MAX).map((issue) => describe(issue, input, where));
-  const more = issues.length > ISSUES_SHOWN_MAX ? `; and ${issues.length - ISSUES_SHOWN_MAX} more` : "";
-  const message = fields.map(({ field, problem, value }) => `${field}: ${problem}${value === undefined ? "" : `, got ${value}`}`);
+  const more =
+    issues.length > ISSUES_SHOWN_MAX ? `; and ${issues.length - ISSUES_SHOWN_MAX} more` : "";
+  const message = fields.map(
+    ({ field, problem, value }) =>
+      `${field}: ${problem}${value === undefined ? "" : `, got ${value}`}`,
+  );
   return new BelljarError("BAD_REQUEST", message.join("; ") + more, { fields });
 }
 
@@ -47,14 +55,17 @@ function problemOf(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_key") return issue.issues[0]?.message ?? issue.message;
   if (issue.code !== "invalid_union") return issue.message;
   const branches = issue.errors.map((errors) => errors[0]).filter((first) => first !== undefined);
-  const texts = branches.map((first) => (first.path.length === 0 ? "" : `${first.path.join(".")}: `) + problemOf(first));
+  const texts = branches.map(
+    (first) => (first.path.length === 0 ? "" : `${first.path.join(".")}: `) + problemOf(first),
+  );
   return [...new Set(texts)].join(", or ") || issue.message;
 }
 
 function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
   let value = input;
   for (const name of path) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return undefined;
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name))
+      return undefined;
     value = Reflect.get(value, name);
   }
   return value;
@@ -63,6 +74,7 @@ function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
 function shownValue(value: unknown): string | undefined {
   if (value === undefined) return undefined;
   if (typeof value === "string") return JSON.stringify(value.slice(0, VALUE_SHOWN_CHARS_MAX));
-  if (typeof value === "number" || typeof value === "boolean" || value === null) return String(value);
+  if (typeof value === "number" || typeof value === "boolean" || value === null)
+    return String(value);
   return Array.isArray(value) ? `a list of ${value.length}` : "an object";
 }

@@ -19,7 +19,8 @@ export function registerEvents(api: Api, context: RouteContext): void {
       schema: {
         tags: ["events"],
         operationId: "streamEvents",
-        summary: "Follow what happens, from now on, `since` or `Last-Event-ID` (server-sent events)",
+        summary:
+          "Follow what happens, from now on, `since` or `Last-Event-ID` (server-sent events)",
         querystring: eventsQuery,
         produces: ["text/event-stream"],
       },

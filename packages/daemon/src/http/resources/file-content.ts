@@ -1,4 +1,10 @@
-import { fileStatSchema, readFileQuerySchema, watchQuerySchema, writeFileQuerySchema } from "@belljar/protocol";
+import {
+  fileStatSchema,
+  readFileQuerySchema,
+  watchQuerySchema,
+  writeFileQuerySchema,
+} from "@belljar/protocol";
+import { filesOf } from "../file-user.ts";
 import { toFileStat } from "../guest-views.ts";
 import { clientGone, sandboxParams } from "../request.ts";
 import type { Api, RouteContext } from "../services.ts";
@@ -29,13 +35,13 @@ function registerRead(api: Api, { sandboxes }: RouteContext): void {
     },
     async ({ params: { id }, query }, reply) => {
       const signal = clientGone(reply);
-      const guest = await sandboxes.guest(id, { signal });
-      const { path, user, offset, length } = query;
+      const { guest, user } = await filesOf(sandboxes, id, query.user);
+      const { path, offset, length } = query;
       const { stat, body } = await guest.readFile(path, {
         offset,
         signal,
+        user,
         ...(length === undefined ? {} : { length }),
-        ...(user === undefined ? {} : { user }),
       });
       sandboxes.opened(id);
       body.once("close", () => sandboxes.closed(id));
@@ -70,13 +76,13 @@ function registerWrite(api: Api, { sandboxes }: RouteContext): void {
       },
       async ({ params: { id }, query, raw }, reply) => {
         const signal = clientGone(reply);
-        const guest = await sandboxes.guest(id, { signal });
-        const { path, user, mode, parents } = query;
+        const { guest, user } = await filesOf(sandboxes, id, query.user);
+        const { path, mode, parents } = query;
         return sandboxes.withActivity(id, async () => {
           const stat = await guest.writeFile(path, raw, {
             parents,
             signal,
-            ...(user === undefined ? {} : { user }),
+            user,
             ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }),
           });
           return toFileStat(stat, path);
@@ -96,18 +102,17 @@ function registerWatch(api: Api, context: RouteContext): void {
       schema: {
         tags: TAGS,
         operationId: "watchFiles",
-        summary: "Follow changes below a directory (server-sent events `change`, `overflow`, `error`)",
+        summary:
+          "Follow changes below a directory (server-sent events `change`, `overflow`, `error`)",
         params: sandboxParams,
         querystring: watchQuerySchema.strict(),
         produces: ["text/event-stream"],
       },
     },
     async ({ params: { id }, query }, reply) => {
-      const guest = await sandboxes.guest(id);
-      const { path, user, recursive } = query;
-      const gone = clientGone(reply);
-      const options = { recursive, signal: gone, ...(user === undefined ? {} : { user }) };
-      const watch = await guest.watch(path, options);
+      const { guest, user } = await filesOf(sandboxes, id, query.user);
+      const { path, recursive } = query;
+      const watch = await guest.watch(path, { recursive, user, signal: clientGone(reply) });
       sandboxes.opened(id);
       try {
         await sendEvents(reply, context, async function* changes(signal) {

@@ -13,6 +13,7 @@ import {
   xattrsSchema,
 } from "@belljar/protocol";
 import { z } from "zod";
+import { filesOf } from "../file-user.ts";
 import { toFileStat } from "../guest-views.ts";
 import { sandboxParams } from "../request.ts";
 import type { Api, RouteContext } from "../services.ts";
@@ -26,11 +27,6 @@ export function registerFiles(api: Api, context: RouteContext): void {
   registerChanges(api, context);
   registerOwnership(api, context);
   registerAttributes(api, context);
-}
-
-/** Options without the undefined ones. */
-function asUser(query: { user?: string | undefined }): { user?: string } {
-  return query.user === undefined ? {} : { user: query.user };
 }
 
 function registerReads(api: Api, { sandboxes }: RouteContext): void {
@@ -48,11 +44,11 @@ function registerReads(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, query }) => {
-      const guest = await sandboxes.guest(id);
+      const { guest, user } = await filesOf(sandboxes, id, query.user);
       const { path, depth, limit } = query;
       const base = path.endsWith("/") ? path : `${path}/`;
       const items = [];
-      for await (const entry of guest.list(path, { ...asUser(query), depth })) {
+      for await (const entry of guest.list(path, { user, depth })) {
         // Leaving the loop closes the guest's connection, so a huge directory costs no more than asked for.
         if (items.length === limit) return { items, truncated: true };
         items.push(toFileStat(entry, base + entry.name));
@@ -74,9 +70,9 @@ function registerReads(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, query }) => {
-      const guest = await sandboxes.guest(id);
+      const { guest, user } = await filesOf(sandboxes, id, query.user);
       const { path, followSymlink } = query;
-      return toFileStat(await guest.stat(path, { ...asUser(query), followSymlink }), path);
+      return toFileStat(await guest.stat(path, { user, followSymlink }), path);
     },
   );
 }
@@ -96,8 +92,8 @@ function registerChanges(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, query }, reply) => {
-      const guest = await sandboxes.guest(id);
-      await guest.remove(query.path, { ...asUser(query), recursive: query.recursive });
+      const { guest, user } = await filesOf(sandboxes, id, query.user);
+      await guest.remove(query.path, { user, recursive: query.recursive });
       return reply.code(204).send(null);
     },
   );
@@ -115,10 +111,10 @@ function registerChanges(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, body }, reply) => {
-      const guest = await sandboxes.guest(id);
+      const { guest, user } = await filesOf(sandboxes, id, body.user);
       const { path, mode, parents } = body;
       const bits = mode === undefined ? {} : { mode: Number.parseInt(mode, 8) };
-      await guest.makeDirectory(path, { ...asUser(body), ...bits, parents });
+      await guest.makeDirectory(path, { user, ...bits, parents });
       return reply.code(204).send(null);
     },
   );
@@ -136,8 +132,8 @@ function registerChanges(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, body }, reply) => {
-      const guest = await sandboxes.guest(id);
-      await guest.move(body.from, body.to, { ...asUser(body), noReplace: !body.overwrite });
+      const { guest, user } = await filesOf(sandboxes, id, body.user);
+      await guest.move(body.from, body.to, { user, noReplace: !body.overwrite });
       return reply.code(204).send(null);
     },
   );
@@ -158,8 +154,8 @@ function registerOwnership(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, body }, reply) => {
-      const guest = await sandboxes.guest(id);
-      await guest.chmod(body.path, Number.parseInt(body.mode, 8), asUser(body));
+      const { guest, user } = await filesOf(sandboxes, id, body.user);
+      await guest.chmod(body.path, Number.parseInt(body.mode, 8), { user });
       return reply.code(204).send(null);
     },
   );
@@ -177,7 +173,7 @@ function registerOwnership(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, body }, reply) => {
-      const guest = await sandboxes.guest(id);
+      const { guest } = await filesOf(sandboxes, id, "root");
       const [owner = "", group] = body.owner.split(":");
       const target = group === undefined ? { owner } : { owner, group };
       await guest.chown(body.path, target, { user: "root" });
@@ -201,10 +197,10 @@ function registerAttributes(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, query }) => {
-      const guest = await sandboxes.guest(id);
+      const { guest, user } = await filesOf(sandboxes, id, query.user);
       const attributes: Record<string, string> = {};
-      for (const name of await guest.listXattrs(query.path, asUser(query))) {
-        const value = await guest.getXattr(query.path, name, asUser(query));
+      for (const name of await guest.listXattrs(query.path, { user })) {
+        const value = await guest.getXattr(query.path, name, { user });
         attributes[name] = Buffer.from(value).toString("base64");
       }
       return { attributes };
@@ -224,10 +220,11 @@ function registerAttributes(api: Api, { sandboxes }: RouteContext): void {
       },
     },
     async ({ params: { id }, body }, reply) => {
-      const guest = await sandboxes.guest(id);
+      const { guest, user } = await filesOf(sandboxes, id, body.user);
       for (const [name, value] of Object.entries(body.attributes)) {
-        if (value === null) await guest.removeXattr(body.path, name, asUser(body));
-        else await guest.setXattr(body.path, { name, value: Buffer.from(value, "base64") }, asUser(body));
+        if (value === null) await guest.removeXattr(body.path, name, { user });
+        else
+          await guest.setXattr(body.path, { name, value: Buffer.from(value, "base64") }, { user });
       }
       return reply.code(204).send(null);
     },

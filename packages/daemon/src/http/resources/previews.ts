@@ -147,11 +147,22 @@ function registerLinks(api: Api, { sandboxes, previewAccess }: RouteContext): vo
 }
 
 function toLink(link: { id: string; createdAtMs: number; expiresAtMs: number }, port: number) {
-  return { id: link.id, port, createdAt: toInstant(link.createdAtMs), expiresAt: toInstant(link.expiresAtMs) };
+  return {
+    id: link.id,
+    port,
+    createdAt: toInstant(link.createdAtMs),
+    expiresAt: toInstant(link.expiresAtMs),
+  };
 }
 
-async function mustBePreview(sandboxes: RouteContext["sandboxes"], id: SandboxId, port: number): Promise<void> {
+async function mustBePreview(
+  sandboxes: RouteContext["sandboxes"],
+  id: SandboxId,
+  port: number,
+): Promise<void> {
   const previews = await sandboxes.listPreviews(id);
   if (previews.some((preview) => preview.port === port)) return;
-  throw new BelljarError("PREVIEW_NOT_FOUND", `port ${port} of sandbox ${id} is no preview`, { port });
+  throw new BelljarError("PREVIEW_NOT_FOUND", `port ${port} of sandbox ${id} is no preview`, {
+    port,
+  });
 }

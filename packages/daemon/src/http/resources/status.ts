@@ -8,7 +8,11 @@ const LIVENESS = ["/healthz", "/health", "/api/v1/healthz"];
 const READINESS = ["/readyz", "/api/v1/readyz"];
 
 /** What the daemon is and whether it is well; templates that sandboxes start from. */
-export function registerStatus(api: Api, context: RouteContext, state: { isDraining: boolean }): void {
+export function registerStatus(
+  api: Api,
+  context: RouteContext,
+  state: { isDraining: boolean },
+): void {
   const { status, templates } = context;
   api.get(
     "/v1/status",
@@ -43,7 +47,9 @@ export function registerStatus(api: Api, context: RouteContext, state: { isDrain
   }
   for (const url of READINESS) {
     api.get(url, healthRoute("Whether requests are served"), async (_request, reply) =>
-      state.isDraining ? reply.code(503).send({ status: "draining" as const }) : { status: "ok" as const },
+      state.isDraining
+        ? reply.code(503).send({ status: "draining" as const })
+        : { status: "ok" as const },
     );
   }
 }

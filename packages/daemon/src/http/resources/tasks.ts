@@ -1,4 +1,11 @@
-import { createTaskRequestSchema, pageQuerySchema, sandboxIdSchema, taskPageSchema, taskSchema, taskStateSchema } from "@belljar/protocol";
+import {
+  createTaskRequestSchema,
+  pageQuerySchema,
+  sandboxIdSchema,
+  taskPageSchema,
+  taskSchema,
+  taskStateSchema,
+} from "@belljar/protocol";
 import { z } from "zod";
 import { parseSandboxId } from "../../kernel/index.ts";
 import { callerOf, pageQuery, sandboxParams, taskParams } from "../request.ts";
@@ -7,7 +14,9 @@ import type { Api, RouteContext } from "../services.ts";
 import { sendEvents } from "../sse.ts";
 
 const TAGS = ["tasks"];
-const eventsQuery = z.strictObject({ since: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional() });
+const eventsQuery = z.strictObject({
+  since: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
+});
 const listQuery = pageQuerySchema
   .extend({ sandboxId: sandboxIdSchema.optional(), state: taskStateSchema.optional() })
   .strict();
@@ -52,7 +61,11 @@ function registerSandboxTasks(api: Api, { tasks, sandboxes }: RouteContext): voi
       },
     },
     async ({ params: { id }, query: { limit, cursor } }) => {
-      const page = await tasks.list({ sandboxId: id, limit, ...(cursor === undefined ? {} : { cursor }) });
+      const page = await tasks.list({
+        sandboxId: id,
+        limit,
+        ...(cursor === undefined ? {} : { cursor }),
+      });
       // Tasks outlive their sandbox: only an id that has none must be one that exists.
       if (page.items.length === 0 && cursor === undefined) await sandboxes.get(id);
       return page;

@@ -25,7 +25,9 @@ export const SANDBOX: Sandbox = {
   limits: { memoryBytes: 1, cpuCount: 1, processCountMax: 1, openFilesMax: 1, diskBytes: null },
   timeouts: { idleMs: null, onIdle: "freeze", frozenMs: null, lifeMs: null, onLifeEnd: "stop" },
   start: null,
-  previews: [{ port: 3000, url: `http://3000-${ID}.localhost`, visibility: "private", rewriteHost: false }],
+  previews: [
+    { port: 3000, url: `http://3000-${ID}.localhost`, visibility: "private", rewriteHost: false },
+  ],
   createdAt: "2026-01-31T12:00:00.000Z",
   startedAt: null,
   lastActiveAt: "2026-01-31T12:00:00.000Z",
@@ -69,7 +71,12 @@ function fakeServices(calls: Calls) {
       calls.push([name, ...args]);
       return Promise.resolve(answer);
     };
-  const link = { id: "linkaaaaaaaaaaaaaaaa", url: "http://x/#link", createdAtMs: 0, expiresAtMs: 1000 };
+  const link = {
+    id: "linkaaaaaaaaaaaaaaaa",
+    url: "http://x/#link",
+    createdAtMs: 0,
+    expiresAtMs: 1000,
+  };
   return {
     clock: systemClock,
     logger: silentLogger(),
@@ -77,7 +84,11 @@ function fakeServices(calls: Calls) {
       ...sandboxMethods(record),
       guest: record("guest", fakeGuest()),
       withActivity: (_id: string, work: () => Promise<unknown>) => work(),
-      commandDefaults: record("commandDefaults", { env: { HOME: "/home/user" }, user: "user", cwd: "/home/user" }),
+      commandDefaults: record("commandDefaults", {
+        env: { HOME: "/home/user" },
+        user: "user",
+        cwd: "/home/user",
+      }),
       opened: () => undefined,
       closed: () => undefined,
       touch: () => undefined,
@@ -103,7 +114,9 @@ function fakeServices(calls: Calls) {
   };
 }
 
-function sandboxMethods(record: (name: string, answer: unknown) => (...args: unknown[]) => Promise<unknown>) {
+function sandboxMethods(
+  record: (name: string, answer: unknown) => (...args: unknown[]) => Promise<unknown>,
+) {
   const get = record("get", SANDBOX);
   return {
     create: record("create", SANDBOX),
@@ -131,7 +144,13 @@ export function fakeGuest() {
       Promise.resolve({
         pid: 7,
         output: Readable.from([{ stream: "stdout", data: Buffer.from(request.command.join(" ")) }]),
-        exited: Promise.resolve({ exitCode: 0, signal: null, reason: "exited", maxRssBytes: 1, cpuTimeMs: 1 }),
+        exited: Promise.resolve({
+          exitCode: 0,
+          signal: null,
+          reason: "exited",
+          maxRssBytes: 1,
+          cpuTimeMs: 1,
+        }),
         writeStdin: () => Promise.resolve(),
         endStdin: () => undefined,
         close: () => undefined,
