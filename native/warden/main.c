@@ -1,7 +1,30 @@
 /* Arguments and start: takes the run directory, finds what still runs there, then serves. */
 #include <signal.h>
+#include <time.h>
 
 #include "warden.h"
+
+struct warden warden = {.run_fd = -1, .pool_fd = -1, .net_fd = -1};
+
+_Noreturn void die(int status, const char *what)
+{
+    fprintf(stderr, "warden: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
+    exit(status);
+}
+
+void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+int64_t now_ms(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (int64_t)at.tv_sec * 1000 + at.tv_nsec / 1000000;
+}
 
 static void run_dir_take(void)
 {

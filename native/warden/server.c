@@ -1,20 +1,15 @@
 /* One thread, one epoll, framed requests on a unix socket. */
-#include <linux/sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
-#include <time.h>
 
 #include "warden.h"
 
 #define OUT_BYTES_MAX (8u * 1024u * 1024u)
 #define ANSWER_BYTES_MAX (1024u * 1024u)
-
-struct warden warden = {.run_fd = -1, .pool_fd = -1, .net_fd = -1};
 
 struct connection {
     struct source source;
@@ -30,26 +25,6 @@ static struct {
     struct connection *connections[CONNECTIONS_MAX];
     uint32_t generations[CONNECTIONS_MAX];
 } server;
-
-_Noreturn void die(int status, const char *what)
-{
-    fprintf(stderr, "warden: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
-    exit(status);
-}
-
-void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
-int64_t now_ms(void)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (int64_t)at.tv_sec * 1000 + at.tv_nsec / 1000000;
-}
 
 void server_start(void)
 {
@@ -89,9 +64,9 @@ void source_remove(struct source *source)
     close_fd(&source->fd);
 }
 
-static bool reserve(struct buffer *buffer, size_t extra)
+bool reserve(struct buffer *buffer, size_t extra)
 {
-    if (buffer->used + extra <= buffer->size)
+    if (buffer->data && buffer->used + extra <= buffer->size)
         return true;
     size_t size = buffer->size ? buffer->size * 2 : 1024;
     while (size < buffer->used + extra)
@@ -190,14 +165,18 @@ void reply(const struct reply_to *to, struct buffer *payload, int fd)
         connection_send(connection, to->request, to->op, payload, fd);
 }
 
-void reply_error(const struct reply_to *to, int error, const char *step)
+void put_error(struct buffer *buffer, int error, const char *step)
 {
     uint8_t value[4 + 64];
-    uint32_t code = (uint32_t)error;
-    memcpy(value, &code, 4);
+    memcpy(value, &error, 4);
     snprintf((char *)value + 4, sizeof value - 4, "%s", step);
+    put(buffer, T_ERROR, value, 4 + strlen((char *)value + 4) + 1);
+}
+
+void reply_error(const struct reply_to *to, int error, const char *step)
+{
     struct buffer out = {0};
-    put(&out, T_ERROR, value, 4 + strlen((char *)value + 4) + 1);
+    put_error(&out, error, step);
     reply(to, &out, -1);
     free(out.data);
 }
@@ -213,8 +192,8 @@ static void hello(const struct reply_to *to, bool wants_events)
 {
     server.connections[to->connection]->wants_events = wants_events;
     struct buffer out = {0};
-    struct rlimit files = {0};
-    struct utsname name = {0};
+    struct rlimit files;
+    struct utsname name;
     struct statfs pool = {0};
     getrlimit(RLIMIT_NOFILE, &files);
     uname(&name);
@@ -318,81 +297,6 @@ static void listener_ready(struct source *source, uint32_t events)
     server.connections[index] = connection;
     source_add(&connection->source, EPOLLIN);
     fd = -1;
-}
-
-/* A worker is a forked child for what may take long; its answer comes back through a pipe. */
-struct worker { struct source source; struct reply_to to; struct buffer out; pid_t pid; };
-
-static void worker_ready(struct source *source, uint32_t events)
-{
-    (void)events;
-    struct worker *worker = (struct worker *)source;
-    ssize_t n = -1;
-    if (reserve(&worker->out, 65536))
-        n = read(source->fd, worker->out.data + worker->out.used, 65536);
-    if (n > 0)
-        worker->out.used += (size_t)n;
-    if (n > 0 || (n < 0 && errno == EINTR))
-        return;
-    int status = 0;
-    while (waitpid(worker->pid, &status, (int)__WALL) < 0 && errno == EINTR)
-        ;
-    if (status == 0 && n == 0)
-        reply(&worker->to, &worker->out, -1);
-    else
-        reply_error(&worker->to, EIO, "worker");
-    source_remove(source);
-    free(worker->out.data);
-    free(worker);
-}
-
-static _Noreturn void worker_main(int fd, const struct plan *plan,
-                                  int (*work)(const struct plan *, struct buffer *, const char **))
-{
-    struct buffer out = {0};
-    const char *step = "worker";
-    int error = work(plan, &out, &step);
-    if (error) {
-        uint8_t value[4 + 64];
-        memcpy(value, &error, 4);
-        snprintf((char *)value + 4, sizeof value - 4, "%s", step);
-        out.used = 0;
-        put(&out, T_ERROR, value, 4 + strlen((char *)value + 4) + 1);
-    }
-    for (size_t at = 0; at < out.used;) {
-        ssize_t n = write(fd, out.data + at, out.used - at);
-        if (n < 0)
-            _exit(1);
-        at += (size_t)n;
-    }
-    _exit(0);
-}
-
-void worker_run(const struct reply_to *to, const struct plan *plan,
-                int (*work)(const struct plan *, struct buffer *, const char **))
-{
-    int ends[2];
-    struct worker *worker = calloc(1, sizeof *worker);
-    if (!worker || pipe2(ends, O_CLOEXEC) < 0) {
-        free(worker);
-        reply_error(to, errno, "worker");
-        return;
-    }
-    struct clone_args args = {0}; /* no exit signal: children_reap is for sandboxes */
-    worker->pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
-    if (worker->pid == 0)
-        worker_main(ends[1], plan, work);
-    close(ends[1]);
-    worker->source.fd = ends[0];
-    worker->source.ready = worker_ready;
-    worker->to = *to;
-    if (worker->pid < 0) {
-        reply_error(to, errno, "worker");
-        close(ends[0]);
-        free(worker);
-        return;
-    }
-    source_add(&worker->source, EPOLLIN);
 }
 
 static void deadlines_expire(void)

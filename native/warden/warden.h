@@ -1,6 +1,7 @@
 /* The warden applies plans; it decides nothing. This header is the map of its files:
- * main.c (start), server.c (connections), plan.c (parser), child.c (what runs inside), sandbox.c (made and ended),
- * adopt.c (written down and found again), operate.c (freeze, dial, measure), volume.c (disks). */
+ * main.c (start), server.c (connections), worker.c (slow work), plan.c (parser), sandbox.c (made and ended),
+ * prepare.c (before the first process), child.c and mounts.c (what runs inside), adopt.c (written down and found
+ * again), operate.c (freeze, dial, measure), volume.c (disks). */
 #ifndef WARDEN_H
 #define WARDEN_H
 
@@ -119,32 +120,47 @@ struct child {
     unsigned task_count;
 };
 
-/* server.c */
+/* main.c */
 _Noreturn void die(int status, const char *what);
+int64_t now_ms(void);
+void close_fd(int *fd);
+#define CLEANUP_FD __attribute__((cleanup(close_fd)))
+
+/* server.c */
 void server_start(void);
 void server_listen(const char *path);
 void server_run(void);
 void source_add(struct source *source, uint32_t events);
 void source_remove(struct source *source);
 void source_deadline(struct source *source, int64_t in_ms);
-int64_t now_ms(void);
 void reply(const struct reply_to *to, struct buffer *payload, int fd);
 void reply_error(const struct reply_to *to, int error, const char *step);
 void broadcast(uint32_t op, struct buffer *payload);
+bool reserve(struct buffer *buffer, size_t extra);
 void put(struct buffer *buffer, uint16_t tag, const void *value, size_t length);
+void put_error(struct buffer *buffer, int error, const char *step);
 void put_string(struct buffer *buffer, uint16_t tag, const char *text);
+/* worker.c */
 void worker_run(const struct reply_to *to, const struct plan *plan,
                 int (*work)(const struct plan *plan, struct buffer *out, const char **step));
-void close_fd(int *fd);
-#define CLEANUP_FD __attribute__((cleanup(close_fd)))
 
 /* plan.c */
 int plan_parse(struct plan *plan, uint32_t op, const uint8_t *bytes, size_t length);
 const struct record *plan_find(const struct plan *plan, uint16_t tag);
 bool id_is_valid(const char *id);
 
-/* child.c */
+/* child.c and mounts.c: only the child of a clone ever calls these. */
+struct child_state {
+    const struct child *child;
+    const char *step;
+    int root_fd, scratch_fd;
+    unsigned layers;
+};
+extern struct child_state state;
 _Noreturn void child_main(const struct child *child);
+_Noreturn void fail(void);
+int check(long result);
+bool mount_apply(const struct record *r);
 
 /* sandbox.c, adopt.c, operate.c */
 void sandbox_create(const struct plan *plan, const struct reply_to *to);
@@ -166,6 +182,10 @@ int userns_map(pid_t pid, const struct record *map);
 void adopt_all(void);
 int file_write(int directory, const char *path, const char *text);
 ssize_t file_read(int directory, const char *path, char *text, size_t size);
+
+/* prepare.c */
+int listener_make(const char *id);
+int cgroups_make(struct sandbox *box, const struct plan *plan, struct child *child, int *into);
 
 /* volume.c */
 void pool_open(void);

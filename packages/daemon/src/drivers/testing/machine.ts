@@ -23,7 +23,8 @@ import { createNativeDriver } from "../native/create.ts";
 
 const REPOSITORY = join(dirname(fileURLToPath(import.meta.url)), "../../../../..");
 export const WARDEN_DIR = join(REPOSITORY, "native/warden");
-export const WARDEN = join(WARDEN_DIR, "build/warden");
+/** Another build of the warden, such as the one with sanitizers, takes its place in every test. */
+export const WARDEN = process.env["BELLJAR_TEST_WARDEN"] ?? join(WARDEN_DIR, "build/warden");
 export const GUEST = join(REPOSITORY, "native/guest/build/guest");
 const ADDON = join(WARDEN_DIR, "build/dial.node");
 const MIB = 1024 * 1024;
