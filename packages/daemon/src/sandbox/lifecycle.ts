@@ -222,6 +222,31 @@ export class Lifecycle {
     );
   }
 
+  /**
+   * Finishes what began and was cut off, by a crash or by a failure of the driver: a start or stop ends
+   * stopped, for nobody was told that it runs; a destroy ends destroyed. False where nothing hangs.
+   */
+  async settle(record: SandboxRecord): Promise<boolean> {
+    const { registry, driver, admission } = this.#options;
+    const { pending, error } = record.row;
+    if (pending === "destroy" || pending === "destroy-keep") {
+      await this.destroy(record, pending === "destroy-keep", "reconcile");
+      return true;
+    }
+    if (pending !== "start" && pending !== "stop") return false;
+    await driver.kill(record.id);
+    admission.release(record.id);
+    const interrupted = { code: "INTERRUPTED", message: "its start was cut off" };
+    const patch: RowPatch = {
+      state: "stopped",
+      pending: null,
+      frozenAtMs: null,
+      error: pending === "start" ? interrupted : error,
+    };
+    await registry.commit(record, patch, stateEvent("stopped", "reconcile"));
+    return true;
+  }
+
   async #run(
     record: SandboxRecord,
     template: TemplateForStart,

@@ -94,32 +94,15 @@ export class Reconciler {
       if (isStale) return;
       if (record.isRowUnsaved) await registry.saveUnsaved(record);
       const { state, pending } = record.row;
-      if (pending === "destroy" || pending === "destroy-keep") {
-        await lifecycle.destroy(record, pending === "destroy-keep", "reconcile");
-        look.counts.destroyedCount += 1;
-      } else if (state === "creating") {
+      if (state === "creating" && pending === null) {
         await lifecycle.interruptCreate(record);
         look.counts.interruptedCount += 1;
-      } else if (pending === "start" || pending === "stop") {
-        await this.#settleStopped(record, pending);
-        look.counts.interruptedCount += 1;
+      } else if (await lifecycle.settle(record)) {
+        if (pending === "start" || pending === "stop") look.counts.interruptedCount += 1;
+        else look.counts.destroyedCount += 1;
       } else {
         await this.#settle(record, look);
       }
-    });
-  }
-
-  /** A start or stop that was cut off: nobody was told that it runs, so it does not. */
-  async #settleStopped(record: SandboxRecord, pending: "start" | "stop"): Promise<void> {
-    await this.#options.driver.kill(record.id);
-    const error =
-      pending === "start"
-        ? { code: "INTERRUPTED", message: "the daemon ended while the sandbox was being started" }
-        : null;
-    const patch: RowPatch = { state: "stopped", pending: null, frozenAtMs: null, error };
-    await this.#options.registry.commit(record, patch, {
-      type: "sandbox.state",
-      data: { state: "stopped", reason: "reconcile" },
     });
   }
 

@@ -114,23 +114,16 @@ export class SandboxRegistry {
   }
 
   /** Stores a change with its event, then shows it. Throws with nothing changed when the store fails. */
-  async commit(
-    record: SandboxRecord,
-    patch: RowPatch,
-    event?: EventDraft,
-    more: readonly WriteStep[] = [],
-  ): Promise<void> {
-    const steps: WriteStep[] = [this.#store.sandboxes.patchStep(record.id, patch), ...more];
-    await this.write(steps, event === undefined ? undefined : { ...event, sandboxId: record.id });
+  async commit(record: SandboxRecord, patch: RowPatch, event?: EventDraft): Promise<void> {
+    await this.#save(record, patch, event);
     this.#apply(record, patch);
-    record.isRowUnsaved = false;
   }
 
   /** Shows a change at once and stores it if the store lets it; else the reconciler stores it later. */
   async commitOrKeep(record: SandboxRecord, patch: RowPatch, event?: EventDraft): Promise<void> {
     this.#apply(record, patch);
     try {
-      await this.commit(record, patch, event);
+      await this.#save(record, patch, event);
     } catch (error) {
       record.isRowUnsaved = true;
       this.#logger.error("sandbox.row-unsaved", {
@@ -170,9 +163,7 @@ export class SandboxRegistry {
 
   /** Writes the row as memory has it. */
   async saveUnsaved(record: SandboxRecord): Promise<void> {
-    const { id: _id, slot: _slot, createdAtMs: _createdAtMs, ...patch } = record.row;
-    await this.#store.write([this.#store.sandboxes.patchStep(record.id, patch)]);
-    record.isRowUnsaved = false;
+    await this.#save(record, { state: record.row.state });
   }
 
   /** Removes row and record; the slot and the name are free again. */
@@ -235,6 +226,17 @@ export class SandboxRegistry {
   onChange(listener: (id: SandboxId) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  async #save(record: SandboxRecord, patch: RowPatch, event?: EventDraft): Promise<void> {
+    // What could not be written before goes along, or the row would be a mixture of two moments.
+    const { id: _id, slot: _slot, createdAtMs: _createdAtMs, ...whole } = record.row;
+    const step = this.#store.sandboxes.patchStep(
+      record.id,
+      record.isRowUnsaved ? { ...whole, ...patch } : patch,
+    );
+    await this.write([step], event === undefined ? undefined : { ...event, sandboxId: record.id });
+    record.isRowUnsaved = false;
   }
 
   #put(row: SandboxRow): SandboxRecord {

@@ -306,8 +306,9 @@ export class StoredSandboxService implements SandboxService {
     const record = this.#parts.registry.require(id);
     await this.#track(
       this.#parts.lock.run(id, async () => {
-        if (this.#parts.registry.find(id) !== record || record.row.state === "destroyed")
-          throw notFound(id);
+        const isGone = () => this.#parts.registry.find(id) !== record;
+        if (!isGone()) await this.#parts.lifecycle.settle(record);
+        if (isGone() || record.row.state === "destroyed") throw notFound(id);
         await change(record);
       }),
     );

@@ -37,8 +37,11 @@ export class Upkeep {
     const record = registry.find(exit.id);
     if (record === undefined) return;
     await lock.run(exit.id, async () => {
+      if (registry.find(exit.id) !== record) return;
+      // The end that a stop or destroy of ours brought about before it failed: that one is finished.
+      if (await lifecycle.settle(record)) return;
       const { state } = record.row;
-      if (registry.find(exit.id) !== record || (state !== "running" && state !== "frozen")) return;
+      if (state !== "running" && state !== "frozen") return;
       // The news may be of the life before this one.
       const living = await driver.list();
       if (living.some((other) => other.id === exit.id)) return;

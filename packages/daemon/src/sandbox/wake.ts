@@ -48,6 +48,7 @@ export class Waker {
 
   async #wakeLocked(record: SandboxRecord, reason: string): Promise<void> {
     if (this.#registry.find(record.id) !== record) throw notFound(record.id);
+    await this.#lifecycle.settle(record);
     refuseUnwakeable(record);
     const { row } = record;
     if (row.state === "running") return;
