@@ -30,7 +30,10 @@ struct node {
 
 struct watcher {
     struct helper *helper;
-    int root, inotify;
+    struct target root; /* not open: a descriptor would keep its removal from being told */
+    dev_t device;
+    ino_t inode;
+    int inotify;
     bool recursive, overflowed, ended;
     uint32_t count, count_max; /* nodes ever used, and how many may be */
     struct node *nodes;
@@ -90,6 +93,7 @@ static void overflow(struct watcher *watcher) {
 }
 
 static uint32_t node_of(const struct watcher *watcher, int watch) {
+    if (watch < 0) return NO_NODE; /* an overflow is nobody's */
     for (uint32_t i = 0; i < watcher->count; i++)
         if (watcher->nodes[i].watch == watch) return i;
     return NO_NODE;
@@ -182,10 +186,22 @@ static int add_tree(struct watcher *watcher, int fd, uint32_t parent, const char
     return result < 0 ? -1 : 0;
 }
 
+static int open_root(const struct watcher *watcher) {
+    struct stat stat;
+    int fd = path_open(&watcher->root, O_RDONLY | O_DIRECTORY);
+    bool same = fd >= 0 && fstat(fd, &stat) == 0 && stat.st_dev == watcher->device
+        && stat.st_ino == watcher->inode;
+    if (fd >= 0 && !same) close(fd);
+    return same ? fd : -1;
+}
+
 static void directory_appeared(struct watcher *watcher, uint32_t parent, const char *name) {
     char path[PATH_BYTES_MAX + 1];
     if (!watcher->recursive || !node_path(watcher, parent, name, path)) return;
-    int fd = openat(watcher->root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int root = open_root(watcher);
+    if (root < 0) return;
+    int fd = openat(root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    close(root);
     if (fd >= 0 && add_tree(watcher, fd, parent, name, true) < 0) overflow(watcher);
 }
 
@@ -278,19 +294,21 @@ static _Noreturn void watch_loop(struct watcher *watcher) {
 }
 
 _Noreturn void op_watch(struct helper *helper) {
-    struct target target;
     static struct watcher watcher;
+    struct stat stat;
     watcher.helper = helper;
     watcher.recursive = helper->flags & FILE_RECURSIVE;
     watcher.count_max = request_u32(helper->request, TAG_LIMIT, WATCH_COUNT_MAX);
     if (watcher.count_max < 1 || watcher.count_max > WATCH_COUNT_MAX)
         helper_fail(helper, EINVAL, "the limit is 1 to 8192 directories");
     const char *path = request_string(helper->request, TAG_PATH);
-    if (path_resolve(&helper->user, path, true, &target) < 0) helper_fail(helper, errno, NULL);
-    watcher.root = path_open(&target, O_RDONLY | O_DIRECTORY);
+    if (path_resolve(&helper->user, path, true, &watcher.root) < 0) helper_fail(helper, errno, NULL);
+    int first = path_open(&watcher.root, O_RDONLY | O_DIRECTORY);
+    if (first < 0 || fstat(first, &stat) < 0) helper_fail(helper, errno, NULL);
+    watcher.device = stat.st_dev;
+    watcher.inode = stat.st_ino;
     watcher.inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    int first = watcher.root < 0 ? -1 : fcntl(watcher.root, F_DUPFD_CLOEXEC, 4);
-    if (watcher.inotify < 0 || first < 0) helper_fail(helper, errno, NULL);
+    if (watcher.inotify < 0) helper_fail(helper, errno, NULL);
     if (add_tree(&watcher, first, NO_NODE, "", false) < 0)
         helper_fail(helper, errno, "not every directory can be watched");
     frame_put(&helper->out, SAY_OK, NULL, 0);

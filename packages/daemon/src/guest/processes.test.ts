@@ -32,7 +32,7 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
 
   test("a terminal has the size asked for, and a new one after a resize", async () => {
     const session = await guest.client.exec({
-      command: ["sh", "-c", "stty size; trap 'stty size; exit' WINCH; while :; do sleep 0.02; done"],
+      command: ["sh", "-c", "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.02; done"],
       env: { TERM: "xterm" },
       terminal: { columns: 91, rows: 33 },
     });
@@ -42,20 +42,21 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
     expect((await session.exited).exitCode).toBe(0);
   });
 
-  test("a terminal is the command's own: job control, ^C and ^D work", async () => {
-    const session = await guest.client.exec({
-      command: ["sh", "-c", "tty; cat; echo after; sleep 100"],
-      env: {},
-      stdin: true,
-      terminal: { columns: 80, rows: 24 },
-    });
-    await until(session, "/dev/pts/");
-    await session.writeStdin("hello\n");
-    await until(session, "hello\r\nhello\r\n");
-    session.endStdin();
-    await until(session, "after");
-    await session.writeStdin("\u0003");
-    expect(await session.exited).toMatchObject({ signal: "SIGINT", reason: "signaled" });
+  test("a terminal is the command's own: ^C and ^D work", async () => {
+    const terminal = { columns: 80, rows: 24 };
+    const script = ["sh", "-c", "tty; cat; echo after"];
+    const shell = await guest.client.exec({ command: script, env: {}, stdin: true, terminal });
+    await until(shell, "/dev/pts/");
+    await shell.writeStdin("hello\n");
+    await until(shell, "hello\r\nhello\r\n");
+    shell.endStdin();
+    await until(shell, "after");
+    expect((await shell.exited).exitCode).toBe(0);
+    const cat = await guest.client.exec({ command: ["cat"], env: {}, stdin: true, terminal });
+    await cat.writeStdin("here\n");
+    await until(cat, "here\r\nhere\r\n");
+    await cat.writeStdin("\u0003");
+    expect(await cat.exited).toMatchObject({ signal: "SIGINT", reason: "signaled" });
   });
 
   test("signals go to the whole group, by name and by number", async () => {
@@ -154,7 +155,7 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
     await until(polite, "up");
     await until(deaf, "up");
     await other.client.shutdown(700);
-    expect(await text(polite)).toBe("bye\n");
+    expect(await text(polite)).toContain("bye\n");
     expect((await polite.exited).exitCode).toBe(3);
     expect((await deaf.exited).reason).toBe("lost");
     await expect(other.client.exec({ command: ["true"], env: {} })).rejects.toSatisfy(isCode("GUEST_UNREACHABLE"));

@@ -71,12 +71,20 @@ export async function startGuest(
     },
     async [Symbol.asyncDispose]() {
       // The end of PID 1 is the end of everything in its namespace.
-      if (child.exitCode === null) process.kill(pid, "SIGKILL");
+      killIfThere(pid);
       await exited;
       rmSync(directory, { recursive: true, force: true });
       if (/Sanitizer|runtime error/u.test(complaints)) throw new Error(complaints);
     },
   };
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It ended between the look and the signal.
+  }
 }
 
 /** Everything a command wrote, and how it ended. */
