@@ -140,7 +140,7 @@ void proc_exited(pid_t pid, int wait_status, const struct rusage *usage);
 void proc_deadlines(void);
 struct proc *proc_find(const struct request *request);
 
-/* process_ops.c: what is answered from the table of commands */
+/* process-ops.c: what is answered from the table of commands */
 void op_attach(struct conn *conn, const struct request *request);
 void op_processes(struct conn *conn);
 void op_signal(struct conn *conn, const struct request *request);

@@ -37,7 +37,7 @@ int path_resolve(const struct user *user, const char *path, bool follow_leaf, st
 int path_make_parents(const struct user *user, const char *path);
 int path_open(const struct target *target, int flags);
 
-/* file_read.c */
+/* file-read.c */
 void put_stat(struct buffer *out, enum frame_type type, const char *name, const struct target *at,
               const struct stat *stat);
 int target_stat(const struct target *target, struct stat *stat);
@@ -45,7 +45,7 @@ _Noreturn void op_stat(struct helper *helper);
 _Noreturn void op_list(struct helper *helper);
 _Noreturn void op_read(struct helper *helper);
 
-/* file_change.c */
+/* file-change.c */
 _Noreturn void op_write(struct helper *helper);
 _Noreturn void op_mkdir(struct helper *helper);
 _Noreturn void op_move(struct helper *helper);
@@ -60,7 +60,7 @@ _Noreturn void op_port(struct helper *helper);
 _Noreturn void op_ports(struct helper *helper);
 _Noreturn void op_stats(struct helper *helper);
 
-/* file_read.c: entries of a directory descriptor without the allocations of opendir */
+/* file-read.c: entries of a directory descriptor without the allocations of opendir */
 struct entries {
     int fd;
     size_t at, length;

@@ -71,7 +71,7 @@ static bool parse_id(const char *text, uint32_t *id) {
 }
 
 static bool find_passwd(char *text, const char *name, const uint32_t *uid, struct user *user) {
-    char *fields[FIELD_COUNT_MAX];
+    char *fields[FIELD_COUNT_MAX] = {NULL};
     int count;
     while ((count = next_line(&text, fields)) >= 0) {
         uint32_t line_uid, line_gid;
@@ -91,7 +91,7 @@ static bool find_passwd(char *text, const char *name, const uint32_t *uid, struc
 
 /* Looks for a group and, when user is given, collects the ones that list the user. */
 static bool scan_groups(char *text, const char *wanted, gid_t *gid, struct user *user) {
-    char *fields[FIELD_COUNT_MAX];
+    char *fields[FIELD_COUNT_MAX] = {NULL};
     bool found = wanted && parse_id(wanted, gid);
     int count;
     while ((count = next_line(&text, fields)) >= 0) {
@@ -164,7 +164,7 @@ void user_name_of(uid_t uid, char *name, size_t size) {
 
 void group_name_of(gid_t gid, char *name, size_t size) {
     char *group = read_small_file("/etc/group", USER_FILE_BYTES_MAX, NULL), *text = group;
-    char *fields[FIELD_COUNT_MAX];
+    char *fields[FIELD_COUNT_MAX] = {NULL};
     int count;
     snprintf(name, size, "%u", (unsigned)gid);
     while ((count = next_line(&text, fields)) >= 0) {

@@ -27,7 +27,9 @@ export class GuestClient {
 
   async hello(signal?: AbortSignal): Promise<types.GuestHello> {
     const request = new FieldWriter().frame(OP.hello);
-    const fields = new Fields(await callGuest(this.#connect, { request, context: "guest", subject: "", signal }));
+    const fields = new Fields(
+      await callGuest(this.#connect, { request, context: "guest", subject: "", signal }),
+    );
     const flags = fields.u32(TAG.flags);
     return {
       protocolVersion: fields.u32(TAG.kind),
@@ -55,7 +57,11 @@ export class GuestClient {
   }
 
   /** To the command's process group. PROCESS_NOT_FOUND when it has ended. */
-  signalProcess(target: types.ProcessTarget, signal: string | number, options: types.GuestOptions = {}): Promise<void> {
+  signalProcess(
+    target: types.ProcessTarget,
+    signal: string | number,
+    options: types.GuestOptions = {},
+  ): Promise<void> {
     return signalProcess(this.#connect, target, signal, options.signal);
   }
 
@@ -78,7 +84,11 @@ export class GuestClient {
   }
 
   /** Atomic unless `append`: the file is the old or the new one, also when this side dies. */
-  writeFile(path: string, body: Readable | Uint8Array | string, options: types.WriteOptions = {}): Promise<types.FileStat> {
+  writeFile(
+    path: string,
+    body: Readable | Uint8Array | string,
+    options: types.WriteOptions = {},
+  ): Promise<types.FileStat> {
     return writeFile(this.#connect, path, body, options);
   }
 
@@ -98,7 +108,11 @@ export class GuestClient {
     return files.changeMode(this.#connect, path, mode, options);
   }
 
-  chown(path: string, to: types.ChownRequest, options: types.FileOptions = {}): Promise<types.FileStat> {
+  chown(
+    path: string,
+    to: types.ChownRequest,
+    options: types.FileOptions = {},
+  ): Promise<types.FileStat> {
     return files.changeOwner(this.#connect, path, to, options);
   }
 
@@ -106,7 +120,11 @@ export class GuestClient {
     return files.getXattr(this.#connect, path, name, options);
   }
 
-  setXattr(path: string, attribute: { name: string; value: Uint8Array }, options: types.FileOptions = {}): Promise<void> {
+  setXattr(
+    path: string,
+    attribute: { name: string; value: Uint8Array },
+    options: types.FileOptions = {},
+  ): Promise<void> {
     return files.setXattr(this.#connect, path, attribute, options);
   }
 

@@ -24,7 +24,9 @@ export async function connectGuest(connect: GuestConnect, signal?: AbortSignal):
   } catch (error) {
     if (signal !== undefined && isAborted(signal)) throw cancelled(error);
     if (BelljarError.is(error)) throw error;
-    throw new BelljarError("GUEST_UNREACHABLE", "the guest cannot be reached", undefined, { cause: error });
+    throw new BelljarError("GUEST_UNREACHABLE", "the guest cannot be reached", undefined, {
+      cause: error,
+    });
   }
   if (signal === undefined || !isAborted(signal)) return duplex;
   duplex.on("error", () => undefined); // a reset of a connection that nobody wants
@@ -114,7 +116,12 @@ export class GuestConnection {
   #closed(cause: unknown): void {
     if (this.#handler === undefined) return;
     this.#fail(
-      new BelljarError("GUEST_UNREACHABLE", "the guest closed the connection before its answer was complete", undefined, { cause }),
+      new BelljarError(
+        "GUEST_UNREACHABLE",
+        "the guest closed the connection before its answer was complete",
+        undefined,
+        { cause },
+      ),
     );
   }
 

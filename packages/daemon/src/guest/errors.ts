@@ -52,7 +52,14 @@ const FALLBACK: Readonly<Record<ErrorContext, ErrorCode>> = {
   guest: "GUEST_UNREACHABLE",
 };
 
-const ERRNO = { noEntry: 2, noProcess: 3, tooBig: 7, notExecutable: 8, access: 13, notDirectory: 20 } as const;
+const ERRNO = {
+  noEntry: 2,
+  noProcess: 3,
+  tooBig: 7,
+  notExecutable: 8,
+  access: 13,
+  notDirectory: 20,
+} as const;
 const NOT_A_PROGRAM: ReadonlySet<number> = new Set([
   ERRNO.noEntry,
   ERRNO.notExecutable,
@@ -71,14 +78,22 @@ function codeOf(context: ErrorContext, guestCode: string, errno: number): ErrorC
 const TEXT_LENGTH_MAX = 256;
 
 /** The BelljarError of an ERROR frame; `subject` is the value that the operation was about. */
-export function guestError(payload: Uint8Array, context: ErrorContext, subject: string): BelljarError {
+export function guestError(
+  payload: Uint8Array,
+  context: ErrorContext,
+  subject: string,
+): BelljarError {
   const fields = new Fields(payload);
   const errno = fields.u32(TAG.errno);
   const guestCode = fields.text(TAG.code).slice(0, TEXT_LENGTH_MAX);
   const message = fields.text(TAG.message).slice(0, TEXT_LENGTH_MAX);
   const shown = subject.slice(0, TEXT_LENGTH_MAX);
-  return new BelljarError(codeOf(context, guestCode, errno), shown === "" ? message : `${shown}: ${message}`, {
-    guestCode,
-    errno,
-  });
+  return new BelljarError(
+    codeOf(context, guestCode, errno),
+    shown === "" ? message : `${shown}: ${message}`,
+    {
+      guestCode,
+      errno,
+    },
+  );
 }

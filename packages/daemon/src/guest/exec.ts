@@ -1,4 +1,3 @@
-import { constants } from "node:os";
 import type { Duplex } from "node:stream";
 import { BelljarError } from "@belljar/protocol";
 import { invariant, LIMITS } from "../kernel/index.ts";
@@ -7,7 +6,14 @@ import { guestError } from "./errors.ts";
 import { encodeFrame, FieldWriter, OP, SAY, SEND, TAG } from "./frames.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { decodeExit, signalNumber, signalProcess, targetFields, targetText } from "./processes.ts";
-import type { ExecExit, ExecRequest, ExecSession, GuestConnect, ProcessTarget, TerminalSize } from "./types.ts";
+import type {
+  ExecExit,
+  ExecRequest,
+  ExecSession,
+  GuestConnect,
+  ProcessTarget,
+  TerminalSize,
+} from "./types.ts";
 
 const FLAG = { stdin: 1, terminal: 2, keep: 4 } as const;
 const TAG_BYTES_MAX = 64;
@@ -15,19 +21,32 @@ const USER_BYTES_MAX = 127;
 /** A pid; an attached command's also says where in stdout and in stderr its kept output starts */
 const STARTED_BYTES = 4;
 const ATTACHED_BYTES = 20;
-const LOST: ExecExit = { exitCode: null, signal: null, reason: "lost", maxRssBytes: 0, cpuTimeMs: 0 };
+const LOST: ExecExit = {
+  exitCode: null,
+  signal: null,
+  reason: "lost",
+  maxRssBytes: 0,
+  cpuTimeMs: 0,
+};
 
 function checkText(what: string, value: string, bytesMax: number): void {
   if (value === "" || value.includes("\0"))
     throw new BelljarError("BAD_REQUEST", `${what} is empty or contains NUL`, { what });
   if (Buffer.byteLength(value) > bytesMax)
-    throw new BelljarError("BAD_REQUEST", `${what} has more than ${bytesMax} bytes`, { what, bytesMax });
+    throw new BelljarError("BAD_REQUEST", `${what} has more than ${bytesMax} bytes`, {
+      what,
+      bytesMax,
+    });
 }
 
 function putEnv(fields: FieldWriter, env: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(env)) {
     if (name === "" || name.includes("=") || name.includes("\0") || value.includes("\0"))
-      throw new BelljarError("BAD_REQUEST", `${JSON.stringify(name)} is not a variable that can be passed on`, { name });
+      throw new BelljarError(
+        "BAD_REQUEST",
+        `${JSON.stringify(name)} is not a variable that can be passed on`,
+        { name },
+      );
     fields.put(TAG.env, `${name}=${value}`);
   }
 }
@@ -186,16 +205,28 @@ class GuestExecSession implements ExecSession, FrameHandler {
 }
 
 /** Starts a command. `signal` counts until it has started. */
-export async function startExec(connect: GuestConnect, request: ExecRequest, signal?: AbortSignal): Promise<ExecSession> {
+export async function startExec(
+  connect: GuestConnect,
+  request: ExecRequest,
+  signal?: AbortSignal,
+): Promise<ExecSession> {
   const frame = encodeExec(request);
-  const subject = request.cwd === undefined ? (request.command[0] ?? "") : `${request.command[0]} in ${request.cwd}`;
+  const subject =
+    request.cwd === undefined
+      ? (request.command[0] ?? "")
+      : `${request.command[0]} in ${request.cwd}`;
   const duplex = await connectGuest(connect, signal);
   return new GuestExecSession(connect, duplex, { request: frame, subject, signal }).started;
 }
 
 /** Joins a command that runs, or one that was kept: the output that is kept comes first. */
-export async function attachExec(connect: GuestConnect, target: ProcessTarget, signal?: AbortSignal): Promise<ExecSession> {
+export async function attachExec(
+  connect: GuestConnect,
+  target: ProcessTarget,
+  signal?: AbortSignal,
+): Promise<ExecSession> {
   const duplex = await connectGuest(connect, signal);
   const request = targetFields(target).frame(OP.attach);
-  return new GuestExecSession(connect, duplex, { request, subject: targetText(target), signal }).started;
+  return new GuestExecSession(connect, duplex, { request, subject: targetText(target), signal })
+    .started;
 }

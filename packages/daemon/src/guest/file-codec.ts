@@ -4,15 +4,30 @@ import type { Call } from "./channel.ts";
 import { Fields, FieldWriter, TAG } from "./frames.ts";
 import type { FileOptions, FileStat, GuestFileType } from "./types.ts";
 
-export const FILE_FLAG = { parents: 1, append: 2, sync: 4, noReplace: 8, recursive: 16, noFollow: 32 } as const;
+export const FILE_FLAG = {
+  parents: 1,
+  append: 2,
+  sync: 4,
+  noReplace: 8,
+  recursive: 16,
+  noFollow: 32,
+} as const;
 
-const FILE_TYPES: readonly GuestFileType[] = ["file", "directory", "symlink", "fifo", "socket", "device"];
+const FILE_TYPES: readonly GuestFileType[] = [
+  "file",
+  "directory",
+  "symlink",
+  "fifo",
+  "socket",
+  "device",
+];
 const USER_BYTES_MAX = 127;
 const NANOSECONDS_PER_MS = 1_000_000n;
 const MODE_MAX = 0o7777;
 
 /** The flag's bits where `isSet`. */
-export const flagIf = (isSet: boolean | undefined, flag: number): number => (isSet === true ? flag : 0);
+export const flagIf = (isSet: boolean | undefined, flag: number): number =>
+  isSet === true ? flag : 0;
 
 /** A path as the kernel would take it; FILE_PATH_INVALID otherwise. */
 export function checkPath(path: string): string {
@@ -36,13 +51,18 @@ export function checkMode(mode: number | undefined): number | undefined {
 export function checkUser(user: string | undefined): string | undefined {
   if (user === undefined) return undefined;
   if (user === "" || user.includes("\0") || Buffer.byteLength(user) > USER_BYTES_MAX)
-    throw new BelljarError("EXEC_USER_UNKNOWN", `no user ${JSON.stringify(user.slice(0, USER_BYTES_MAX))}`);
+    throw new BelljarError(
+      "EXEC_USER_UNKNOWN",
+      `no user ${JSON.stringify(user.slice(0, USER_BYTES_MAX))}`,
+    );
   return user;
 }
 
 /** The fields that every file operation has. */
 export function fileFields(path: string, options: FileOptions, flags: number): FieldWriter {
-  const fields = new FieldWriter().put(TAG.path, checkPath(path)).put(TAG.user, checkUser(options.user));
+  const fields = new FieldWriter()
+    .put(TAG.path, checkPath(path))
+    .put(TAG.user, checkUser(options.user));
   return flags === 0 ? fields : fields.u32(TAG.flags, flags);
 }
 
@@ -54,7 +74,8 @@ export function fileCall(path: string, options: FileOptions, request: Uint8Array
 export function decodeStat(payload: Uint8Array): FileStat {
   const fields = new Fields(payload);
   const type = FILE_TYPES[fields.u32(TAG.type)];
-  if (type === undefined) throw new BelljarError("GUEST_PROTOCOL", "the guest sent an unknown file type");
+  if (type === undefined)
+    throw new BelljarError("GUEST_PROTOCOL", "the guest sent an unknown file type");
   return {
     name: fields.text(TAG.name),
     type,

@@ -10,8 +10,14 @@ const unexpected = (type: number): BelljarError =>
   new BelljarError("GUEST_PROTOCOL", `the guest answered with frame ${type}`);
 
 /** Opens a regular file: what it is, and its bytes as they are read. */
-export async function readFile(connect: GuestConnect, path: string, options: ReadOptions): Promise<FileContent> {
-  const fields = fileFields(path, options, 0).u64(TAG.offset, options.offset).u64(TAG.length, options.length);
+export async function readFile(
+  connect: GuestConnect,
+  path: string,
+  options: ReadOptions,
+): Promise<FileContent> {
+  const fields = fileFields(path, options, 0)
+    .u64(TAG.offset, options.offset)
+    .u64(TAG.length, options.length);
   const channel = await FrameChannel.open(connect, fileCall(path, options, fields.frame(OP.read)));
   try {
     const frame = await channel.next();
@@ -60,11 +66,15 @@ export async function writeFile(
     flagIf(options.append, FILE_FLAG.append) |
     flagIf(options.sync, FILE_FLAG.sync) |
     flagIf(options.noReplace, FILE_FLAG.noReplace);
-  const request = fileFields(path, options, flags).u32(TAG.mode, checkMode(options.mode)).frame(OP.write);
+  const request = fileFields(path, options, flags)
+    .u32(TAG.mode, checkMode(options.mode))
+    .frame(OP.write);
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
   const isSmall = bytes instanceof Uint8Array && bytes.byteLength <= LIMITS.guestFrameBytesMax;
   // One write, so that the helper finds all of a small file when it starts.
-  const first = isSmall ? Buffer.concat([request, encodeFrame(SEND.data, bytes), encodeFrame(SEND.end)]) : request;
+  const first = isSmall
+    ? Buffer.concat([request, encodeFrame(SEND.data, bytes), encodeFrame(SEND.end)])
+    : request;
   const channel = await FrameChannel.open(connect, fileCall(path, options, first));
   try {
     if (!isSmall) await sendBody(channel, bytes);
@@ -78,13 +88,17 @@ export async function writeFile(
 }
 
 async function sendBody(channel: FrameChannel, body: Readable | Uint8Array): Promise<void> {
-  const chunks: AsyncIterable<unknown> | Iterable<unknown> = body instanceof Readable ? body : [body];
+  const chunks: AsyncIterable<unknown> | Iterable<unknown> =
+    body instanceof Readable ? body : [body];
   for await (const chunk of chunks) {
     const bytes = typeof chunk === "string" ? Buffer.from(chunk) : chunk;
-    if (!(bytes instanceof Uint8Array)) throw new BelljarError("BAD_REQUEST", "a file's body is made of bytes");
+    if (!(bytes instanceof Uint8Array))
+      throw new BelljarError("BAD_REQUEST", "a file's body is made of bytes");
     for (let at = 0; at < bytes.byteLength; at += LIMITS.guestFrameBytesMax) {
       if (channel.hasFailed) return; // `next` says why
-      await channel.send(encodeFrame(SEND.data, bytes.subarray(at, at + LIMITS.guestFrameBytesMax)));
+      await channel.send(
+        encodeFrame(SEND.data, bytes.subarray(at, at + LIMITS.guestFrameBytesMax)),
+      );
     }
   }
   await channel.send(encodeFrame(SEND.end));

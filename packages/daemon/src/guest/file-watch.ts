@@ -4,12 +4,20 @@ import { FILE_FLAG, fileCall, fileFields } from "./file-codec.ts";
 import { Fields, OP, SAY, TAG } from "./frames.ts";
 import type { FileChange, FileWatch, GuestConnect, WatchOptions } from "./types.ts";
 
-const KINDS: readonly FileChange["kind"][] = ["created", "modified", "removed", "renamed", "attributes", "overflow"];
+const KINDS: readonly FileChange["kind"][] = [
+  "created",
+  "modified",
+  "removed",
+  "renamed",
+  "attributes",
+  "overflow",
+];
 
 function decodeChange(payload: Uint8Array): FileChange {
   const fields = new Fields(payload);
   const kind = KINDS[fields.u32(TAG.kind)];
-  if (kind === undefined) throw new BelljarError("GUEST_PROTOCOL", "the guest sent an unknown change");
+  if (kind === undefined)
+    throw new BelljarError("GUEST_PROTOCOL", "the guest sent an unknown change");
   const change: FileChange = {
     kind,
     path: fields.textOrNull(TAG.path) ?? "",
@@ -19,13 +27,20 @@ function decodeChange(payload: Uint8Array): FileChange {
 }
 
 /** Resolves when the watches are in place. */
-export async function watchFiles(connect: GuestConnect, path: string, options: WatchOptions): Promise<FileWatch> {
+export async function watchFiles(
+  connect: GuestConnect,
+  path: string,
+  options: WatchOptions,
+): Promise<FileWatch> {
   const flags = options.recursive === false ? 0 : FILE_FLAG.recursive;
-  const request = fileFields(path, options, flags).u32(TAG.limit, options.directoryCountMax).frame(OP.watch);
+  const request = fileFields(path, options, flags)
+    .u32(TAG.limit, options.directoryCountMax)
+    .frame(OP.watch);
   const channel = await FrameChannel.open(connect, fileCall(path, options, request));
   try {
     const frame = await channel.next();
-    if (frame.type !== SAY.ok) throw new BelljarError("GUEST_PROTOCOL", `the guest answered with frame ${frame.type}`);
+    if (frame.type !== SAY.ok)
+      throw new BelljarError("GUEST_PROTOCOL", `the guest answered with frame ${frame.type}`);
     return new GuestFileWatch(channel);
   } catch (error) {
     channel.close();
@@ -46,7 +61,8 @@ class GuestFileWatch implements FileWatch {
     try {
       const frame = await this.#channel.next();
       if (frame.type === SAY.event) return { done: false, value: decodeChange(frame.payload) };
-      if (frame.type !== SAY.end) throw new BelljarError("GUEST_PROTOCOL", `the guest sent frame ${frame.type} to a watch`);
+      if (frame.type !== SAY.end)
+        throw new BelljarError("GUEST_PROTOCOL", `the guest sent frame ${frame.type} to a watch`);
     } catch (error) {
       // `return` while an event is waited for ends the loop, it is no failure.
       if (!this.#ended) {

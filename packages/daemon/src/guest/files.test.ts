@@ -1,5 +1,20 @@
 import { execFileSync } from "node:child_process";
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync, chmodSync, chownSync, renameSync, unlinkSync, existsSync } from "node:fs";
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  chmodSync,
+  chownSync,
+  renameSync,
+  unlinkSync,
+  existsSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -25,7 +40,8 @@ describe.for(BUILDS)("files, %s", (build: Build) => {
   }
   const read = async (path: string, options = {}): Promise<Buffer> =>
     Buffer.concat(await (await guest.client.readFile(path, options)).body.toArray());
-  const refused = (promise: Promise<unknown>, code: string) => expect(promise).rejects.toSatisfy(isCode(code));
+  const refused = (promise: Promise<unknown>, code: string) =>
+    expect(promise).rejects.toSatisfy(isCode(code));
 
   test("what is written is read back, of any size and from any source", async () => {
     const at = place();
@@ -35,7 +51,10 @@ describe.for(BUILDS)("files, %s", (build: Build) => {
       expect(stat).toMatchObject({ type: "file", size, name: "f" });
       expect((await read(`${at}/f`)).equals(bytes)).toBe(true);
     }
-    await guest.client.writeFile(`${at}/f`, Readable.from([Buffer.from("one"), "two", Buffer.alloc(200_000)]));
+    await guest.client.writeFile(
+      `${at}/f`,
+      Readable.from([Buffer.from("one"), "two", Buffer.alloc(200_000)]),
+    );
     expect(statSync(`${at}/f`).size).toBe(200_006);
     expect((await read(`${at}/f`, { offset: 3, length: 3 })).toString()).toBe("two");
     expect(readdirSync(at)).toEqual(["f"]);
@@ -58,19 +77,26 @@ describe.for(BUILDS)("files, %s", (build: Build) => {
   test("a body that fails, or a client that leaves, changes nothing and leaves nothing", async () => {
     const at = place();
     writeFileSync(`${at}/f`, "old");
-    const failing = Readable.from((async function* () {
-      yield Buffer.alloc(500_000);
-      throw new Error("the source broke");
-    })());
+    const failing = Readable.from(
+      (async function* () {
+        yield Buffer.alloc(500_000);
+        throw new Error("the source broke");
+      })(),
+    );
     await expect(guest.client.writeFile(`${at}/f`, failing)).rejects.toThrow("the source broke");
     const abort = new AbortController();
-    const endless = Readable.from((async function* () {
-      for (let i = 0; ; i++) {
-        if (i === 50) abort.abort();
-        yield Buffer.alloc(65_536);
-      }
-    })());
-    await refused(guest.client.writeFile(`${at}/f`, endless, { signal: abort.signal }), "CANCELLED");
+    const endless = Readable.from(
+      (async function* () {
+        for (let i = 0; ; i++) {
+          if (i === 50) abort.abort();
+          yield Buffer.alloc(65_536);
+        }
+      })(),
+    );
+    await refused(
+      guest.client.writeFile(`${at}/f`, endless, { signal: abort.signal }),
+      "CANCELLED",
+    );
     await expect.poll(() => readdirSync(at)).toEqual(["f"]);
     expect(readFileSync(`${at}/f`, "utf8")).toBe("old");
   });
@@ -81,7 +107,9 @@ describe.for(BUILDS)("files, %s", (build: Build) => {
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", at]);
     try {
       await using inside = await startGuest(build);
-      await expect(inside.client.writeFile(`${at}/f`, Buffer.alloc(5_000_000))).rejects.toSatisfy(isCode("FILE_NO_SPACE"));
+      await expect(inside.client.writeFile(`${at}/f`, Buffer.alloc(5_000_000))).rejects.toSatisfy(
+        isCode("FILE_NO_SPACE"),
+      );
       expect(readdirSync(at)).toEqual([]);
     } finally {
       execFileSync("umount", [at]);
@@ -91,12 +119,25 @@ describe.for(BUILDS)("files, %s", (build: Build) => {
   test("acts as the chosen user", async () => {
     if (!isRoot) return;
     const at = place();
-    expect(await guest.client.writeFile(`${at}/f`, "x", { user: "nobody" })).toMatchObject({ owner: "nobody", uid: 65_534 });
+    expect(await guest.client.writeFile(`${at}/f`, "x", { user: "nobody" })).toMatchObject({
+      owner: "nobody",
+      uid: 65_534,
+    });
     await guest.client.chmod(`${at}/f`, 0o600, { user: "nobody" });
     await refused(guest.client.readFile("/etc/shadow", { user: "nobody" }), "FILE_PERMISSION");
-    await refused(guest.client.writeFile("/etc/belljar-test", "x", { user: "nobody" }), "FILE_PERMISSION");
-    await refused(guest.client.chown(`${at}/f`, { owner: "root" }, { user: "nobody" }), "FILE_PERMISSION");
-    expect(await guest.client.chown(`${at}/f`, { owner: "0", group: "0" })).toMatchObject({ uid: 0, gid: 0, owner: "root" });
+    await refused(
+      guest.client.writeFile("/etc/belljar-test", "x", { user: "nobody" }),
+      "FILE_PERMISSION",
+    );
+    await refused(
+      guest.client.chown(`${at}/f`, { owner: "root" }, { user: "nobody" }),
+      "FILE_PERMISSION",
+    );
+    expect(await guest.client.chown(`${at}/f`, { owner: "0", group: "0" })).toMatchObject({
+      uid: 0,
+      gid: 0,
+      owner: "root",
+    });
     await refused(guest.client.stat(at, { user: "zork" }), "EXEC_USER_UNKNOWN");
   });
 
@@ -108,19 +149,29 @@ describe.for(BUILDS)("files, %s", (build: Build) => {
     execFileSync("mkfifo", [`${at}/fifo`]);
     const list = async (depth?: number) => {
       const entries = [];
-      for await (const entry of guest.client.list(at, depth === undefined ? {} : { depth })) entries.push(entry);
+      for await (const entry of guest.client.list(at, depth === undefined ? {} : { depth }))
+        entries.push(entry);
       return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
     };
-    expect((await list()).map(({ name, type }) => [name, type])).toEqual([["d", "directory"], ["fifo", "fifo"], ["link", "symlink"]]);
+    expect((await list()).map(({ name, type }) => [name, type])).toEqual([
+      ["d", "directory"],
+      ["fifo", "fifo"],
+      ["link", "symlink"],
+    ]);
     const deep = await list(3);
     expect(deep.map(({ name }) => name)).toEqual(["d", "d/e", "d/e/f", "fifo", "link"]);
     expect(deep.find(({ name }) => name === "d/e/f")?.size).toBe(5);
     expect(deep.find(({ name }) => name === "link")?.symlinkTarget).toBe("d/e");
     for (let i = 0; i < 3000; i++) writeFileSync(`${at}/d/n${i}`, "");
     let count = 0;
-    for await (const entry of guest.client.list(`${at}/d`)) count += entry.name.startsWith("n") ? 1 : 0;
+    for await (const entry of guest.client.list(`${at}/d`))
+      count += entry.name.startsWith("n") ? 1 : 0;
     expect(count).toBe(3000);
-    await expect((async () => { for await (const entry of guest.client.list(`${at}/d/e/f`)) void entry; })()).rejects.toSatisfy(isCode("FILE_NOT_DIRECTORY"));
+    await expect(
+      (async () => {
+        for await (const entry of guest.client.list(`${at}/d/e/f`)) void entry;
+      })(),
+    ).rejects.toSatisfy(isCode("FILE_NOT_DIRECTORY"));
   });
 
   test("makes, moves and removes", async () => {
@@ -145,12 +196,15 @@ describe.for(BUILDS)("files, %s", (build: Build) => {
     const at = place();
     mkdirSync(`${at}/precious`);
     writeFileSync(`${at}/precious/file`, "x");
-    execFileSync("python3", ["-c", `import os
+    execFileSync("python3", [
+      "-c",
+      `import os
 os.mkdir("${at}/tree"); os.chdir("${at}/tree")
 os.symlink("${at}/precious", "link")
 for i in range(3000):
     os.mkdir("d" * 20); open("f", "w").close(); os.chdir("d" * 20)
-`]);
+`,
+    ]);
     await guest.client.remove(`${at}/tree`, { recursive: true });
     expect(readdirSync(at)).toEqual(["precious"]);
     expect(readFileSync(`${at}/precious/file`, "utf8")).toBe("x");
@@ -168,10 +222,16 @@ for i in range(3000):
     await refused(guest.client.writeFile(`${at}/link`, "x", { append: true }), "FILE_IS_SYMLINK");
     await refused(guest.client.chmod(`${at}/link`, 0o777), "FILE_IS_SYMLINK");
     await refused(guest.client.chown(`${at}/link`, { owner: "1" }), "FILE_IS_SYMLINK");
-    await refused(guest.client.setXattr(`${at}/link`, { name: "user.a", value: Buffer.from("b") }), "FILE_IS_SYMLINK");
+    await refused(
+      guest.client.setXattr(`${at}/link`, { name: "user.a", value: Buffer.from("b") }),
+      "FILE_IS_SYMLINK",
+    );
     expect((await read(`${at}/link`)).toString()).toBe("secret");
     expect((await guest.client.stat(`${at}/link`)).type).toBe("file");
-    expect(await guest.client.stat(`${at}/link`, { followSymlink: false })).toMatchObject({ type: "symlink", symlinkTarget: `${at}/target` });
+    expect(await guest.client.stat(`${at}/link`, { followSymlink: false })).toMatchObject({
+      type: "symlink",
+      symlinkTarget: `${at}/target`,
+    });
     expect(statSync(`${at}/target`).mode & 0o777).toBe(0o644);
     expect(readFileSync(`${at}/target`, "utf8")).toBe("secret");
   });
@@ -182,18 +242,34 @@ for i in range(3000):
     mkdirSync(`${at}/real`);
     chmodSync(`${at}/real`, 0o777);
     symlinkSync("real", `${at}/roots`);
-    execFileSync("setpriv", ["--reuid=1234", "--regid=1234", "--clear-groups", "ln", "-s", "real", `${at}/theirs`]);
+    execFileSync("setpriv", [
+      "--reuid=1234",
+      "--regid=1234",
+      "--clear-groups",
+      "ln",
+      "-s",
+      "real",
+      `${at}/theirs`,
+    ]);
     await guest.client.writeFile(`${at}/roots/by-root`, "x");
     await guest.client.writeFile(`${at}/roots/by-nobody`, "x", { user: "nobody" });
     await guest.client.writeFile(`${at}/theirs/by-owner`, "x", { user: "1234" });
     await refused(guest.client.writeFile(`${at}/theirs/f`, "x"), "FILE_IS_SYMLINK");
-    await refused(guest.client.writeFile(`${at}/theirs/f`, "x", { user: "nobody" }), "FILE_IS_SYMLINK");
+    await refused(
+      guest.client.writeFile(`${at}/theirs/f`, "x", { user: "nobody" }),
+      "FILE_IS_SYMLINK",
+    );
     await refused(guest.client.remove(`${at}/theirs/by-root`), "FILE_IS_SYMLINK");
     expect(readdirSync(`${at}/real`).sort()).toEqual(["by-nobody", "by-owner", "by-root"]);
   });
 
   test("refuses links that jump out of the file system's names", async () => {
-    for (const path of ["/proc/self/root/etc/passwd", "/proc/1/cwd/x", "/proc/self/fd/3", "/proc/self/exe"])
+    for (const path of [
+      "/proc/self/root/etc/passwd",
+      "/proc/1/cwd/x",
+      "/proc/self/fd/3",
+      "/proc/self/exe",
+    ])
       await refused(guest.client.readFile(path), "FILE_IS_SYMLINK");
     await refused(guest.client.writeFile("/proc/self/root/tmp/x", "x"), "FILE_IS_SYMLINK");
     expect((await read("/proc/self/status")).toString()).toContain("Name:");
@@ -209,7 +285,15 @@ for i in range(3000):
     chownSync(at, 1234, 1234);
     let isOn = true;
     const swapper = (async () => {
-      execFileSync("setpriv", ["--reuid=1234", "--regid=1234", "--clear-groups", "ln", "-s", "victim", `${at}/evil`]);
+      execFileSync("setpriv", [
+        "--reuid=1234",
+        "--regid=1234",
+        "--clear-groups",
+        "ln",
+        "-s",
+        "victim",
+        `${at}/evil`,
+      ]);
       while (isOn) {
         renameSync(`${at}/safe`, `${at}/aside`);
         renameSync(`${at}/evil`, `${at}/safe`);
@@ -221,9 +305,17 @@ for i in range(3000):
     })();
     const outcomes = new Map<string, number>();
     for (let i = 0; i < 300; i++) {
-      const outcome = await Promise.allSettled([guest.client.writeFile(`${at}/safe/f`, "attack"), guest.client.chmod(`${at}/safe/f`, 0o777)]);
+      const outcome = await Promise.allSettled([
+        guest.client.writeFile(`${at}/safe/f`, "attack"),
+        guest.client.chmod(`${at}/safe/f`, 0o777),
+      ]);
       for (const one of outcome) {
-        const key = one.status === "fulfilled" ? "done" : BelljarError.is(one.reason) ? one.reason.code : String(one.reason);
+        const key =
+          one.status === "fulfilled"
+            ? "done"
+            : BelljarError.is(one.reason)
+              ? one.reason.code
+              : String(one.reason);
         outcomes.set(key, (outcomes.get(key) ?? 0) + 1);
       }
     }
@@ -231,7 +323,11 @@ for i in range(3000):
     await swapper;
     expect(readFileSync(`${at}/victim/f`, "utf8")).toBe("untouched");
     expect(statSync(`${at}/victim/f`).mode & 0o777).not.toBe(0o777);
-    expect([...outcomes.keys()].filter((key) => !["done", "FILE_IS_SYMLINK", "FILE_NOT_FOUND"].includes(key))).toEqual([]);
+    expect(
+      [...outcomes.keys()].filter(
+        (key) => !["done", "FILE_IS_SYMLINK", "FILE_NOT_FOUND"].includes(key),
+      ),
+    ).toEqual([]);
     expect(outcomes.get("done")).toBeGreaterThan(0);
     expect(readdirSync(`${at}/victim`)).toEqual(["f"]);
   });
@@ -254,7 +350,11 @@ for i in range(3000):
     writeFileSync(`${at}/sparse`, "head");
     truncateSync(`${at}/sparse`, 10 * 1024 ** 3);
     expect((await guest.client.stat(`${at}/sparse`)).size).toBe(10 * 1024 ** 3);
-    expect((await read(`${at}/sparse`, { offset: 10 * 1024 ** 3 - 5, length: 100 })).equals(Buffer.alloc(5))).toBe(true);
+    expect(
+      (await read(`${at}/sparse`, { offset: 10 * 1024 ** 3 - 5, length: 100 })).equals(
+        Buffer.alloc(5),
+      ),
+    ).toBe(true);
     const { body } = await guest.client.readFile(`${at}/sparse`);
     for await (const chunk of body) {
       expect(Buffer.from(chunk).toString().startsWith("head")).toBe(true);
@@ -264,7 +364,8 @@ for i in range(3000):
   });
 
   test("refuses paths that are not paths", async () => {
-    for (const path of ["relative", "", "/a\0b", `/${"x/".repeat(2048)}`]) await refused(guest.client.stat(path), "FILE_PATH_INVALID");
+    for (const path of ["relative", "", "/a\0b", `/${"x/".repeat(2048)}`])
+      await refused(guest.client.stat(path), "FILE_PATH_INVALID");
     await refused(guest.client.stat(`/${"x".repeat(256)}`), "FILE_PATH_INVALID");
     await refused(guest.client.writeFile("/", "x"), "FILE_IS_DIRECTORY");
     await refused(guest.client.stat("/../../../../no-such-file"), "FILE_NOT_FOUND");
@@ -286,7 +387,9 @@ for i in range(3000):
     await guest.client.setXattr(`${at}/f`, { name: "user.one", value });
     await guest.client.setXattr(`${at}/f`, { name: "user.empty", value: Buffer.alloc(0) });
     expect((await guest.client.listXattrs(`${at}/f`)).sort()).toEqual(["user.empty", "user.one"]);
-    expect(Buffer.from(await guest.client.getXattr(`${at}/f`, "user.one")).equals(value)).toBe(true);
+    expect(Buffer.from(await guest.client.getXattr(`${at}/f`, "user.one")).equals(value)).toBe(
+      true,
+    );
     expect((await guest.client.getXattr(`${at}/f`, "user.empty")).byteLength).toBe(0);
     await guest.client.removeXattr(`${at}/f`, "user.one");
     await refused(guest.client.getXattr(`${at}/f`, "user.one"), "FILE_NO_ATTRIBUTE");
@@ -362,14 +465,25 @@ while True:
 
   test("pipes bytes both ways, keeps half-close, and lists who listens", async () => {
     await using guest = await startGuest(build);
-    for (const [port, family] of [[8123, "4"], [8124, "6"]] as const) {
-      const server = await guest.client.exec({ command: ["python3", "-c", inside, String(port), family], env: {} });
+    for (const [port, family] of [
+      [8123, "4"],
+      [8124, "6"],
+    ] as const) {
+      const server = await guest.client.exec({
+        command: ["python3", "-c", inside, String(port), family],
+        env: {},
+      });
       await server.output[Symbol.asyncIterator]().next();
       const pipe = await guest.client.dialPort(port);
       pipe.end(Buffer.alloc(3_000_000));
       expect(Buffer.concat(await pipe.toArray()).toString()).toBe("got 3000000");
       expect(await guest.client.listeningPorts()).toContainEqual(
-        expect.objectContaining({ port, pid: server.pid, command: expect.stringContaining("python"), address: family === "6" ? "::1" : "127.0.0.1" }),
+        expect.objectContaining({
+          port,
+          pid: server.pid,
+          command: expect.stringContaining("python"),
+          address: family === "6" ? "::1" : "127.0.0.1",
+        }),
       );
     }
     await expect(guest.client.dialPort(9)).rejects.toSatisfy(isCode("PREVIEW_UNREACHABLE"));
@@ -382,7 +496,9 @@ while True:
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const address = server.address();
     if (address === null || typeof address === "string") throw new Error("no port");
-    await expect(guest.client.dialPort(address.port)).rejects.toSatisfy(isCode("PREVIEW_UNREACHABLE"));
+    await expect(guest.client.dialPort(address.port)).rejects.toSatisfy(
+      isCode("PREVIEW_UNREACHABLE"),
+    );
     server.close();
   });
 

@@ -20,15 +20,22 @@ function onlyBelljarErrors(run: () => unknown): void {
 }
 
 test("frames survive any chunking of the stream", () => {
-  const frame = fc.record({ type: fc.integer({ min: 0, max: 255 }), payload: fc.uint8Array({ maxLength: 300 }) });
+  const frame = fc.record({
+    type: fc.integer({ min: 0, max: 255 }),
+    payload: fc.uint8Array({ maxLength: 300 }),
+  });
   fc.assert(
     fc.property(fc.array(frame), fc.array(fc.nat()), (frames, cuts) => {
       const bytes = Buffer.concat(frames.map(({ type, payload }) => encodeFrame(type, payload)));
       const decoder = new FrameDecoder();
       const seen: { type: number; payload: Uint8Array }[] = [];
       for (const chunk of chunked(bytes, cuts))
-        decoder.push(chunk, (type, payload) => seen.push({ type, payload: Uint8Array.from(payload) }));
-      expect(seen).toEqual(frames.map(({ type, payload }) => ({ type, payload: Uint8Array.from(payload) })));
+        decoder.push(chunk, (type, payload) =>
+          seen.push({ type, payload: Uint8Array.from(payload) }),
+        );
+      expect(seen).toEqual(
+        frames.map(({ type, payload }) => ({ type, payload: Uint8Array.from(payload) })),
+      );
       expect(decoder.isAtBoundary).toBe(true);
     }),
   );
@@ -40,7 +47,9 @@ test("no bytes make the decoder throw anything but GUEST_PROTOCOL", () => {
       const decoder = new FrameDecoder(64);
       onlyBelljarErrors(() => {
         for (const chunk of chunked(bytes, cuts))
-          decoder.push(chunk, (_type, payload) => expect(payload.byteLength).toBeLessThanOrEqual(64));
+          decoder.push(chunk, (_type, payload) =>
+            expect(payload.byteLength).toBeLessThanOrEqual(64),
+          );
       });
     }),
     { numRuns: 2000 },
@@ -68,14 +77,23 @@ test("reserved header bits are refused", () => {
 test("fields come back as they were written", () => {
   const tag = fc.integer({ min: 0, max: 255 });
   fc.assert(
-    fc.property(tag, fc.string(), fc.nat(0xff_ff_ff_ff), fc.nat(Number.MAX_SAFE_INTEGER), (first, text, small, large) => {
-      fc.pre(first < 253);
-      const writer = new FieldWriter().put(first, text).u32(first + 1, small).u64(first + 2, large);
-      const fields = new Fields(writer.frame(1).subarray(8));
-      expect(fields.text(first)).toBe(Buffer.from(text).toString());
-      expect(fields.u32(first + 1)).toBe(small);
-      expect(fields.u64(first + 2)).toBe(large);
-    }),
+    fc.property(
+      tag,
+      fc.string(),
+      fc.nat(0xff_ff_ff_ff),
+      fc.nat(Number.MAX_SAFE_INTEGER),
+      (first, text, small, large) => {
+        fc.pre(first < 253);
+        const writer = new FieldWriter()
+          .put(first, text)
+          .u32(first + 1, small)
+          .u64(first + 2, large);
+        const fields = new Fields(writer.frame(1).subarray(8));
+        expect(fields.text(first)).toBe(Buffer.from(text).toString());
+        expect(fields.u32(first + 1)).toBe(small);
+        expect(fields.u64(first + 2)).toBe(large);
+      },
+    ),
   );
 });
 

@@ -13,27 +13,102 @@ const FIELD_BYTES_MAX = 0xff_ff_ff;
 const ANSWER_BYTES_MAX = 2 * LIMITS.guestFrameBytesMax;
 
 export const OP = {
-  hello: 1, exec: 2, attach: 3, processes: 4, signal: 5, forget: 6, shutdown: 7,
-  stat: 16, list: 17, read: 18, write: 19, mkdir: 20, move: 21, remove: 22, chmod: 23, chown: 24,
-  xattrGet: 25, xattrSet: 26, xattrList: 27, xattrRemove: 28, watch: 29,
-  port: 32, ports: 33, stats: 34,
+  hello: 1,
+  exec: 2,
+  attach: 3,
+  processes: 4,
+  signal: 5,
+  forget: 6,
+  shutdown: 7,
+  stat: 16,
+  list: 17,
+  read: 18,
+  write: 19,
+  mkdir: 20,
+  move: 21,
+  remove: 22,
+  chmod: 23,
+  chown: 24,
+  xattrGet: 25,
+  xattrSet: 26,
+  xattrList: 27,
+  xattrRemove: 28,
+  watch: 29,
+  port: 32,
+  ports: 33,
+  stats: 34,
 } as const;
 
 export const SEND = { stdin: 64, stdinEof: 65, resize: 66, signal: 67, data: 68, end: 69 } as const;
 
 export const SAY = {
-  ok: 128, error: 129, started: 130, stdout: 131, stderr: 132, exit: 133, entry: 134, data: 135,
-  end: 136, event: 137,
+  ok: 128,
+  error: 129,
+  started: 130,
+  stdout: 131,
+  stderr: 132,
+  exit: 133,
+  entry: 134,
+  data: 135,
+  end: 136,
+  event: 137,
 } as const;
 
 export const TAG = {
-  arg: 1, env: 2, cwd: 3, user: 4, timeoutMs: 5, graceMs: 6, tag: 7, flags: 8, columns: 9, rows: 10,
-  pid: 11, signal: 12, path: 13, to: 14, offset: 15, length: 16, mode: 17, owner: 18, group: 19,
-  name: 20, value: 21, depth: 22, port: 23, family: 24, limit: 25,
-  errno: 64, code: 65, message: 66, type: 67, size: 68, mtimeNs: 69, uid: 70, gid: 71, userName: 72,
-  groupName: 73, target: 74, startedAtMs: 75, address: 76, command: 77, version: 78, kind: 79,
-  from: 80, state: 81, exit: 82, count: 83, memoryTotal: 84, memoryAvailable: 85, rss: 86, cpuUs: 87,
-  loadMilli: 88, diskTotal: 89, diskFree: 90, tmpTotal: 91, tmpFree: 92,
+  arg: 1,
+  env: 2,
+  cwd: 3,
+  user: 4,
+  timeoutMs: 5,
+  graceMs: 6,
+  tag: 7,
+  flags: 8,
+  columns: 9,
+  rows: 10,
+  pid: 11,
+  signal: 12,
+  path: 13,
+  to: 14,
+  offset: 15,
+  length: 16,
+  mode: 17,
+  owner: 18,
+  group: 19,
+  name: 20,
+  value: 21,
+  depth: 22,
+  port: 23,
+  family: 24,
+  limit: 25,
+  errno: 64,
+  code: 65,
+  message: 66,
+  type: 67,
+  size: 68,
+  mtimeNs: 69,
+  uid: 70,
+  gid: 71,
+  userName: 72,
+  groupName: 73,
+  target: 74,
+  startedAtMs: 75,
+  address: 76,
+  command: 77,
+  version: 78,
+  kind: 79,
+  from: 80,
+  state: 81,
+  exit: 82,
+  count: 83,
+  memoryTotal: 84,
+  memoryAvailable: 85,
+  rss: 86,
+  cpuUs: 87,
+  loadMilli: 88,
+  diskTotal: 89,
+  diskFree: 90,
+  tmpTotal: 91,
+  tmpFree: 92,
 } as const;
 
 const utf8 = new TextDecoder();
@@ -137,7 +212,8 @@ export class FieldWriter {
   put(tag: number, value: FieldValue | undefined): this {
     if (value === undefined) return this;
     const bytes = typeof value === "string" ? Buffer.byteLength(value) : value.byteLength;
-    if (bytes > FIELD_BYTES_MAX) throw new BelljarError("EXEC_TOO_LARGE", `a value has ${bytes} bytes`);
+    if (bytes > FIELD_BYTES_MAX)
+      throw new BelljarError("EXEC_TOO_LARGE", `a value has ${bytes} bytes`);
     this.#fields.push({ tag, value, bytes });
     this.#bytes += FIELD_HEADER_BYTES + bytes;
     return this;
@@ -183,7 +259,8 @@ export class Fields {
     while (at < payload.byteLength) {
       if (payload.byteLength - at < FIELD_HEADER_BYTES) throw malformed("trailing bytes");
       const tag = payload[at] ?? 0;
-      const bytes = (payload[at + 1] ?? 0) | ((payload[at + 2] ?? 0) << 8) | ((payload[at + 3] ?? 0) << 16);
+      const bytes =
+        (payload[at + 1] ?? 0) | ((payload[at + 2] ?? 0) << 8) | ((payload[at + 3] ?? 0) << 16);
       at += FIELD_HEADER_BYTES;
       if (bytes > payload.byteLength - at) throw malformed("a field that runs past its frame");
       const value = payload.subarray(at, at + bytes);
@@ -218,7 +295,8 @@ export class Fields {
 
   u32(tag: number): number {
     const value = this.bytes(tag);
-    if (value.byteLength !== 4) throw malformed(`field ${tag} with ${value.byteLength} bytes for 4`);
+    if (value.byteLength !== 4)
+      throw malformed(`field ${tag} with ${value.byteLength} bytes for 4`);
     return new DataView(value.buffer, value.byteOffset, 4).getUint32(0, true);
   }
 
@@ -233,7 +311,8 @@ export class Fields {
 
   #wide(tag: number): DataView {
     const value = this.bytes(tag);
-    if (value.byteLength !== 8) throw malformed(`field ${tag} with ${value.byteLength} bytes for 8`);
+    if (value.byteLength !== 8)
+      throw malformed(`field ${tag} with ${value.byteLength} bytes for 8`);
     return new DataView(value.buffer, value.byteOffset, 8);
   }
 }

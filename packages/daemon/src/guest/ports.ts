@@ -11,7 +11,9 @@ const PORT_COUNT_MAX = 4096;
 
 function checkPort(port: number): number {
   if (!Number.isInteger(port) || port < 1 || port > PORT_MAX)
-    throw new BelljarError("BAD_REQUEST", `port ${port} is not between 1 and ${PORT_MAX}`, { port });
+    throw new BelljarError("BAD_REQUEST", `port ${port} is not between 1 and ${PORT_MAX}`, {
+      port,
+    });
   return port;
 }
 
@@ -19,7 +21,11 @@ function checkPort(port: number): number {
  * A raw byte pipe to a port of the sandbox's loopback, IPv4 first. Half-close is kept both ways.
  * PREVIEW_UNREACHABLE when nothing listens. `signal` counts until it is connected.
  */
-export async function dialPort(connect: GuestConnect, port: number, signal?: AbortSignal): Promise<Duplex> {
+export async function dialPort(
+  connect: GuestConnect,
+  port: number,
+  signal?: AbortSignal,
+): Promise<Duplex> {
   const request = new FieldWriter().u32(TAG.port, checkPort(port)).frame(OP.port);
   const duplex = await connectGuest(connect, signal);
   duplex.write(request);
@@ -37,10 +43,22 @@ function readDialAnswer(duplex: Duplex, port: number, signal?: AbortSignal): Pro
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const decoder = new FrameDecoder();
   const closed = (): void =>
-    reject(new BelljarError("GUEST_UNREACHABLE", "the guest closed the connection while it dialled", { port }));
-  const abort = (): void => reject(new BelljarError("CANCELLED", "the dial was cancelled", { port }));
+    reject(
+      new BelljarError("GUEST_UNREACHABLE", "the guest closed the connection while it dialled", {
+        port,
+      }),
+    );
+  const abort = (): void =>
+    reject(new BelljarError("CANCELLED", "the dial was cancelled", { port }));
   const failed = (cause: Error): void =>
-    reject(new BelljarError("GUEST_UNREACHABLE", "the connection to the guest broke", { port }, { cause }));
+    reject(
+      new BelljarError(
+        "GUEST_UNREACHABLE",
+        "the connection to the guest broke",
+        { port },
+        { cause },
+      ),
+    );
   const receive = (chunk: Buffer): void => {
     try {
       const used = takeAnswer(decoder, chunk, port);
@@ -79,7 +97,8 @@ function takeAnswer(decoder: FrameDecoder, chunk: Buffer, port: number): number 
     at += part.byteLength;
     decoder.push(part, (type, payload) => {
       if (type === SAY.error) throw guestError(payload, "port", `port ${port}`);
-      if (type !== SAY.ok) throw new BelljarError("GUEST_PROTOCOL", `the guest answered a dial with frame ${type}`);
+      if (type !== SAY.ok)
+        throw new BelljarError("GUEST_PROTOCOL", `the guest answered a dial with frame ${type}`);
       isDone = true;
     });
   }
@@ -87,9 +106,17 @@ function takeAnswer(decoder: FrameDecoder, chunk: Buffer, port: number): number 
 }
 
 /** TCP ports that something inside listens on. */
-export async function listeningPorts(connect: GuestConnect, signal?: AbortSignal): Promise<ListeningPort[]> {
+export async function listeningPorts(
+  connect: GuestConnect,
+  signal?: AbortSignal,
+): Promise<ListeningPort[]> {
   const request = new FieldWriter().frame(OP.ports);
-  const channel = await FrameChannel.open(connect, { request, context: "guest", subject: "", signal });
+  const channel = await FrameChannel.open(connect, {
+    request,
+    context: "guest",
+    subject: "",
+    signal,
+  });
   const ports: ListeningPort[] = [];
   try {
     for (;;) {
@@ -114,7 +141,9 @@ export async function listeningPorts(connect: GuestConnect, signal?: AbortSignal
 /** Resource numbers as they are seen inside. */
 export async function guestStats(connect: GuestConnect, signal?: AbortSignal): Promise<GuestStats> {
   const request = new FieldWriter().frame(OP.stats);
-  const fields = new Fields(await callGuest(connect, { request, context: "guest", subject: "", signal }));
+  const fields = new Fields(
+    await callGuest(connect, { request, context: "guest", subject: "", signal }),
+  );
   return {
     processCount: fields.u32(TAG.count),
     rssBytes: fields.u64(TAG.rss),

@@ -32,7 +32,11 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
 
   test("a terminal has the size asked for, and a new one after a resize", async () => {
     const session = await guest.client.exec({
-      command: ["sh", "-c", "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.02; done"],
+      command: [
+        "sh",
+        "-c",
+        "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.02; done",
+      ],
       env: { TERM: "xterm" },
       terminal: { columns: 91, rows: 33 },
     });
@@ -60,7 +64,8 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
   });
 
   test("signals go to the whole group, by name and by number", async () => {
-    const start = () => guest.client.exec({ command: ["sh", "-c", "sleep 100 & echo up; wait"], env: {} });
+    const start = () =>
+      guest.client.exec({ command: ["sh", "-c", "sleep 100 & echo up; wait"], env: {} });
     const first = await start();
     await until(first, "up");
     first.signal("SIGINT");
@@ -82,12 +87,22 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
   test("a kept command outlives its connection and is attached to again, by tag and by pid", async () => {
     const first = await guest.client.exec({
       command: ["sh", "-c", "echo one; read line; echo got $line; exit 5"],
-      env: {}, stdin: true, keep: true, tag: "kept",
+      env: {},
+      stdin: true,
+      keep: true,
+      tag: "kept",
     });
     await until(first, "one\n");
     first.close();
     expect(await guest.client.processes()).toEqual([
-      expect.objectContaining({ pid: first.pid, tag: "kept", running: true, keep: true, exit: null, command: ["sh", "-c", expect.any(String)] }),
+      expect.objectContaining({
+        pid: first.pid,
+        tag: "kept",
+        running: true,
+        keep: true,
+        exit: null,
+        command: ["sh", "-c", expect.any(String)],
+      }),
     ]);
     const again = await guest.client.attach({ tag: "kept" });
     expect(again.pid).toBe(first.pid);
@@ -100,14 +115,22 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
     const late = await guest.client.attach({ tag: "kept" });
     expect(await text(late)).toBe("one\ngot two\n");
     expect((await late.exited).exitCode).toBe(5);
-    expect((await guest.client.processes())[0]).toMatchObject({ running: false, exit: { exitCode: 5 } });
+    expect((await guest.client.processes())[0]).toMatchObject({
+      running: false,
+      exit: { exitCode: 5 },
+    });
     await guest.client.forget({ tag: "kept" });
-    await expect(guest.client.attach({ tag: "kept" })).rejects.toSatisfy(isCode("PROCESS_NOT_FOUND"));
+    await expect(guest.client.attach({ tag: "kept" })).rejects.toSatisfy(
+      isCode("PROCESS_NOT_FOUND"),
+    );
   });
 
   test("keeps the newest 64 KiB of output, in order and with its streams", async () => {
     const session = await guest.client.exec({
-      command: ["sh", "-c", "seq 1 40000; echo end >&2"], env: {}, keep: true, tag: "ring",
+      command: ["sh", "-c", "seq 1 40000; echo end >&2"],
+      env: {},
+      keep: true,
+      tag: "ring",
     });
     const all = await text(session);
     const late = await guest.client.attach({ tag: "ring" });
@@ -120,7 +143,12 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
 
   test("keeps 64 results at most, the newest", async () => {
     for (let i = 0; i < 70; i++) {
-      const session = await guest.client.exec({ command: ["true"], env: {}, keep: true, tag: `r${i}` });
+      const session = await guest.client.exec({
+        command: ["true"],
+        env: {},
+        keep: true,
+        tag: `r${i}`,
+      });
       await session.exited;
     }
     const tags = (await guest.client.processes()).map(({ tag }) => tag);
@@ -132,12 +160,16 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
 
   test("a tag is unique among the running, and free again afterwards", async () => {
     const first = await guest.client.exec({ command: ["sleep", "100"], env: {}, tag: "one" });
-    await expect(guest.client.exec({ command: ["true"], env: {}, tag: "one" })).rejects.toSatisfy(isCode("EXEC_TAG_TAKEN"));
+    await expect(guest.client.exec({ command: ["true"], env: {}, tag: "one" })).rejects.toSatisfy(
+      isCode("EXEC_TAG_TAKEN"),
+    );
     await expect(guest.client.forget({ tag: "one" })).rejects.toSatisfy(isCode("PROCESS_RUNNING"));
     first.signal("SIGKILL");
     await first.exited;
     expect((await run(guest.client, ["true"], { tag: "one" })).exitCode).toBe(0);
-    await expect(guest.client.signalProcess({ tag: "one" }, "SIGTERM")).rejects.toSatisfy(isCode("PROCESS_NOT_FOUND"));
+    await expect(guest.client.signalProcess({ tag: "one" }, "SIGTERM")).rejects.toSatisfy(
+      isCode("PROCESS_NOT_FOUND"),
+    );
   });
 
   test("the end of the guest is told as lost, not as an exit", async () => {
@@ -150,22 +182,35 @@ describe.for(BUILDS)("terminals, signals and kept commands, %s", (build: Build) 
 
   test("shutdown gives commands their grace, then ends everything", async () => {
     await using other = await startGuest(build);
-    const polite = await other.client.exec({ command: ["sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done"], env: {} });
-    const deaf = await other.client.exec({ command: ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"], env: {} });
+    const polite = await other.client.exec({
+      command: ["sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done"],
+      env: {},
+    });
+    const deaf = await other.client.exec({
+      command: ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"],
+      env: {},
+    });
     await until(polite, "up");
     await until(deaf, "up");
     await other.client.shutdown(700);
     expect(await text(polite)).toContain("bye\n");
     expect((await polite.exited).exitCode).toBe(3);
     expect((await deaf.exited).reason).toBe("lost");
-    await expect(other.client.exec({ command: ["true"], env: {} })).rejects.toSatisfy(isCode("GUEST_UNREACHABLE"));
+    await expect(other.client.exec({ command: ["true"], env: {} })).rejects.toSatisfy(
+      isCode("GUEST_UNREACHABLE"),
+    );
   });
 
   test("an abort before the start cancels, one after it does nothing", async () => {
     const early = AbortSignal.abort();
-    await expect(guest.client.exec({ command: ["true"], env: {} }, early)).rejects.toSatisfy(isCode("CANCELLED"));
+    await expect(guest.client.exec({ command: ["true"], env: {} }, early)).rejects.toSatisfy(
+      isCode("CANCELLED"),
+    );
     const late = new AbortController();
-    const session = await guest.client.exec({ command: ["sh", "-c", "echo on; exit 2"], env: {} }, late.signal);
+    const session = await guest.client.exec(
+      { command: ["sh", "-c", "echo on; exit 2"], env: {} },
+      late.signal,
+    );
     late.abort();
     expect((await session.exited).exitCode).toBe(2);
   });

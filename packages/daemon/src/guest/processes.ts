@@ -9,7 +9,9 @@ const FLAG_KEEP = 4;
 const PROCESS_COUNT_MAX = 4096;
 const EXIT_BYTES = 28;
 const REASONS: readonly ExecReason[] = ["exited", "signaled", "timeout", "cancelled"];
-const SIGNAL_NAMES = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
+const SIGNAL_NAMES = new Map(
+  Object.entries(constants.signals).map(([name, number]) => [number, name]),
+);
 const SIGNAL_NUMBERS: ReadonlyMap<string, number> = new Map(Object.entries(constants.signals));
 const SIGNAL_MAX = 64;
 
@@ -43,7 +45,8 @@ export function targetFields(target: ProcessTarget): FieldWriter {
   return "pid" in target ? fields.u32(TAG.pid, target.pid) : fields.put(TAG.tag, target.tag);
 }
 
-export const targetText = (target: ProcessTarget): string => ("pid" in target ? `pid ${target.pid}` : `tag ${target.tag}`);
+export const targetText = (target: ProcessTarget): string =>
+  "pid" in target ? `pid ${target.pid}` : `tag ${target.tag}`;
 
 function decodeProcess(payload: Uint8Array): GuestProcess {
   const fields = new Fields(payload);
@@ -62,16 +65,27 @@ function decodeProcess(payload: Uint8Array): GuestProcess {
 }
 
 /** Commands that exec started: the running and the kept, newest first. */
-export async function listProcesses(connect: GuestConnect, signal?: AbortSignal): Promise<GuestProcess[]> {
+export async function listProcesses(
+  connect: GuestConnect,
+  signal?: AbortSignal,
+): Promise<GuestProcess[]> {
   const request = new FieldWriter().frame(OP.processes);
-  const channel = await FrameChannel.open(connect, { request, context: "process", subject: "", signal });
+  const channel = await FrameChannel.open(connect, {
+    request,
+    context: "process",
+    subject: "",
+    signal,
+  });
   const processes: GuestProcess[] = [];
   try {
     for (;;) {
       const frame = await channel.next();
       if (frame.type === SAY.end) return processes;
       if (frame.type !== SAY.entry || processes.length >= PROCESS_COUNT_MAX)
-        throw new BelljarError("GUEST_PROTOCOL", `the guest listed processes with frame ${frame.type}`);
+        throw new BelljarError(
+          "GUEST_PROTOCOL",
+          `the guest listed processes with frame ${frame.type}`,
+        );
       processes.push(decodeProcess(frame.payload));
     }
   } finally {
@@ -87,11 +101,20 @@ export async function signalProcess(
   abort?: AbortSignal,
 ): Promise<void> {
   const request = targetFields(target).u32(TAG.signal, signalNumber(signal)).frame(OP.signal);
-  await callGuest(connect, { request, context: "process", subject: targetText(target), signal: abort });
+  await callGuest(connect, {
+    request,
+    context: "process",
+    subject: targetText(target),
+    signal: abort,
+  });
 }
 
 /** Frees the kept output and exit of a finished command. PROCESS_RUNNING while it runs. */
-export async function forgetProcess(connect: GuestConnect, target: ProcessTarget, signal?: AbortSignal): Promise<void> {
+export async function forgetProcess(
+  connect: GuestConnect,
+  target: ProcessTarget,
+  signal?: AbortSignal,
+): Promise<void> {
   const request = targetFields(target).frame(OP.forget);
   await callGuest(connect, { request, context: "process", subject: targetText(target), signal });
 }

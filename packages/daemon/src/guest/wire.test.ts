@@ -18,7 +18,9 @@ describe.for(BUILDS)("the guest's side of the protocol, %s", (build: Build) => {
     const frames: { type: number; payload: Uint8Array }[] = [];
     const decoder = new FrameDecoder();
     socket.on("error", () => undefined);
-    socket.on("data", (chunk: Buffer) => decoder.push(chunk, (type, payload) => frames.push({ type, payload })));
+    socket.on("data", (chunk: Buffer) =>
+      decoder.push(chunk, (type, payload) => frames.push({ type, payload })),
+    );
     for (const part of parts) socket.write(part);
     await Promise.race([once(socket, "end"), once(socket, "close")]);
     socket.destroy();
@@ -53,8 +55,14 @@ describe.for(BUILDS)("the guest's side of the protocol, %s", (build: Build) => {
       ["trailing bytes", encodeFrame(OP.hello, Buffer.from([1, 2, 3]))],
       ["field past the end", encodeFrame(OP.exec, Buffer.from([TAG.arg, 10, 0, 0, 65]))],
       ["long path", new FieldWriter().put(TAG.path, `/${"x".repeat(4095)}`).frame(OP.stat)],
-      ["unknown file flags", new FieldWriter().put(TAG.path, "/").u32(TAG.flags, 4096).frame(OP.stat)],
-      ["mode out of range", new FieldWriter().put(TAG.path, "/x").u32(TAG.mode, 0o10000).frame(OP.mkdir)],
+      [
+        "unknown file flags",
+        new FieldWriter().put(TAG.path, "/").u32(TAG.flags, 4096).frame(OP.stat),
+      ],
+      [
+        "mode out of range",
+        new FieldWriter().put(TAG.path, "/x").u32(TAG.mode, 0o10000).frame(OP.mkdir),
+      ],
       ["both pid and tag", new FieldWriter().u32(TAG.pid, 1).put(TAG.tag, "a").frame(OP.attach)],
       ["port 0", new FieldWriter().u32(TAG.port, 0).frame(OP.port)],
       ["port 65536", new FieldWriter().u32(TAG.port, 65_536).frame(OP.port)],
@@ -63,7 +71,10 @@ describe.for(BUILDS)("the guest's side of the protocol, %s", (build: Build) => {
       const code = what === "long path" ? "bad-request" : "bad-request";
       expect([what, await errorCode(bytes)]).toEqual([what, code]);
     }
-    expect((await send(argument().frame(OP.exec))).map(({ type }) => type)).toEqual([SAY.started, SAY.exit]);
+    expect((await send(argument().frame(OP.exec))).map(({ type }) => type)).toEqual([
+      SAY.started,
+      SAY.exit,
+    ]);
   });
 
   test("refuses a request beyond 1 MiB at its header, also when the client goes on sending", async () => {
@@ -83,19 +94,44 @@ describe.for(BUILDS)("the guest's side of the protocol, %s", (build: Build) => {
     expect(last?.type).toBe(SAY.error);
     const write = new FieldWriter().put(TAG.path, `${guest.directory}/never`).frame(OP.write);
     expect(await errorCode(write, encodeFrame(SEND.stdin, Buffer.from("x")))).toBe("bad-request");
-    await expect(guest.client.stat(`${guest.directory}/never`)).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
+    await expect(guest.client.stat(`${guest.directory}/never`)).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+    });
   });
 
   test("no bytes bring it down", { timeout: 120_000 }, async () => {
     const tag = fc.integer({ min: 0, max: 40 });
-    const value = fc.oneof(fc.uint8Array({ maxLength: 20 }), fc.uint8Array({ minLength: 4, maxLength: 4 }));
+    const value = fc.oneof(
+      fc.uint8Array({ maxLength: 20 }),
+      fc.uint8Array({ minLength: 4, maxLength: 4 }),
+    );
     // Everything but what would end it, or change the machine: SHUTDOWN, and operations that write.
-    const type = fc.constantFrom(0, OP.hello, OP.exec, OP.attach, OP.processes, OP.signal, OP.forget, OP.stat, OP.list, OP.read, OP.xattrGet, OP.port, OP.ports, 35, 64, 128, 255);
-    const request = fc.record({ type, fields: fc.array(fc.tuple(tag, value), { maxLength: 5 }) }).map(({ type: op, fields }) => {
-      const writer = new FieldWriter();
-      for (const [key, bytes] of fields) writer.put(key, bytes);
-      return Uint8Array.from(writer.frame(op));
-    });
+    const type = fc.constantFrom(
+      0,
+      OP.hello,
+      OP.exec,
+      OP.attach,
+      OP.processes,
+      OP.signal,
+      OP.forget,
+      OP.stat,
+      OP.list,
+      OP.read,
+      OP.xattrGet,
+      OP.port,
+      OP.ports,
+      35,
+      64,
+      128,
+      255,
+    );
+    const request = fc
+      .record({ type, fields: fc.array(fc.tuple(tag, value), { maxLength: 5 }) })
+      .map(({ type: op, fields }) => {
+        const writer = new FieldWriter();
+        for (const [key, bytes] of fields) writer.put(key, bytes);
+        return Uint8Array.from(writer.frame(op));
+      });
     const input = fc.oneof(fc.uint8Array({ maxLength: 64 }), request);
     await fc.assert(
       fc.asyncProperty(input, fc.nat(), async (bytes, cut) => {
@@ -124,13 +160,17 @@ describe.for(BUILDS)("the guest's side of the protocol, %s", (build: Build) => {
     socket.destroy();
   });
 
-  test("closes a connection whose request does not come, and one whose request stops", { timeout: 40_000 }, async () => {
-    const silent = await guest.connect();
-    const stopped = await guest.connect();
-    stopped.write(encodeFrame(OP.hello).subarray(0, 5));
-    for (const socket of [silent, stopped]) socket.resume().on("error", () => undefined);
-    await Promise.all([once(silent, "close"), once(stopped, "close")]);
-  });
+  test(
+    "closes a connection whose request does not come, and one whose request stops",
+    { timeout: 40_000 },
+    async () => {
+      const silent = await guest.connect();
+      const stopped = await guest.connect();
+      stopped.write(encodeFrame(OP.hello).subarray(0, 5));
+      for (const socket of [silent, stopped]) socket.resume().on("error", () => undefined);
+      await Promise.all([once(silent, "close"), once(stopped, "close")]);
+    },
+  );
 
   test("a flood of silent connections does not lock others out", { timeout: 60_000 }, async () => {
     const flood: Duplex[] = await Promise.all(Array.from({ length: 600 }, () => guest.connect()));
@@ -140,23 +180,29 @@ describe.for(BUILDS)("the guest's side of the protocol, %s", (build: Build) => {
     expect((await run(guest.client, ["echo", "after"])).stdout).toBe("after\n");
   });
 
-  test("clients that leave in the middle of everything leave nothing behind", { timeout: 60_000 }, async () => {
-    const requests = [
-      new FieldWriter().put(TAG.arg, "sleep").put(TAG.arg, "600").frame(OP.exec),
-      new FieldWriter().put(TAG.arg, "yes").frame(OP.exec),
-      new FieldWriter().put(TAG.path, "/dev").u32(TAG.flags, 16).frame(OP.watch),
-      new FieldWriter().put(TAG.path, `${guest.directory}/half`).frame(OP.write),
-      encodeFrame(OP.hello),
-    ];
-    for (let i = 0; i < 100; i++) {
-      const socket = await guest.connect();
-      socket.on("error", () => undefined);
-      await once(socket, "connect");
-      socket.write(requests[i % requests.length] ?? Buffer.alloc(0));
-      if (i % 2 === 0) await new Promise((resolve) => setImmediate(resolve));
-      socket.destroy();
-    }
-    await expect.poll(async () => (await guest.client.stats()).processCount, { timeout: 20_000 }).toBe(2);
-    expect(await guest.client.processes()).toEqual([]);
-  });
+  test(
+    "clients that leave in the middle of everything leave nothing behind",
+    { timeout: 60_000 },
+    async () => {
+      const requests = [
+        new FieldWriter().put(TAG.arg, "sleep").put(TAG.arg, "600").frame(OP.exec),
+        new FieldWriter().put(TAG.arg, "yes").frame(OP.exec),
+        new FieldWriter().put(TAG.path, "/dev").u32(TAG.flags, 16).frame(OP.watch),
+        new FieldWriter().put(TAG.path, `${guest.directory}/half`).frame(OP.write),
+        encodeFrame(OP.hello),
+      ];
+      for (let i = 0; i < 100; i++) {
+        const socket = await guest.connect();
+        socket.on("error", () => undefined);
+        await once(socket, "connect");
+        socket.write(requests[i % requests.length] ?? Buffer.alloc(0));
+        if (i % 2 === 0) await new Promise((resolve) => setImmediate(resolve));
+        socket.destroy();
+      }
+      await expect
+        .poll(async () => (await guest.client.stats()).processCount, { timeout: 20_000 })
+        .toBe(2);
+      expect(await guest.client.processes()).toEqual([]);
+    },
+  );
 });

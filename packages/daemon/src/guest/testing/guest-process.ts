@@ -92,7 +92,13 @@ export async function run(
   client: GuestClient,
   command: string[],
   more: Partial<Parameters<GuestClient["exec"]>[0]> = {},
-): Promise<{ stdout: string; stderr: string; exitCode: number | null; signal: string | null; reason: string }> {
+): Promise<{
+  stdout: string;
+  stderr: string;
+  exitCode: number | null;
+  signal: string | null;
+  reason: string;
+}> {
   const session = await client.exec({ command, env: {}, ...more });
   const chunks = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
   for await (const { stream, data } of session.output) chunks[stream].push(data);

@@ -1,7 +1,6 @@
 /* Changing: contents, directories, names, modes, owners, attributes. Never through a link. */
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -205,10 +204,7 @@ _Noreturn void op_xattr(struct helper *helper) {
     if (name && strncmp(name, "user.", 5) != 0) helper_fail(helper, EINVAL, "not a user attribute");
     open_itself(helper, &target, itself, sizeof itself);
     ssize_t count = 0;
-    bool reads = request->type == OP_XATTR_GET || request->type == OP_XATTR_LIST;
-    /* One byte more than asked for: the list always ends in NUL. */
-    char *data = reads ? calloc(1, XATTR_BYTES_MAX + 1) : NULL;
-    if (reads && !data) helper_fail(helper, ENOMEM, NULL);
+    static char data[XATTR_BYTES_MAX + 1]; /* one more: the list always ends in NUL */
     if (request->type == OP_XATTR_GET) count = getxattr(itself, name, data, XATTR_BYTES_MAX);
     else if (request->type == OP_XATTR_LIST) count = listxattr(itself, data, XATTR_BYTES_MAX);
     else if (request->type == OP_XATTR_SET) count = setxattr(itself, name, value->data, value->length, 0);
