@@ -4,6 +4,7 @@ import { addressesOf } from "./addresses.ts";
 import type { Addresses } from "./addresses.ts";
 import { announce } from "./announce.ts";
 import { createTokenService } from "./auth/index.ts";
+import type { TokenService } from "./auth/index.ts";
 import type { Config, Secrets } from "./config/index.ts";
 import { createNativeDriver } from "./drivers/index.ts";
 import type { SandboxDriver } from "./drivers/index.ts";
@@ -17,11 +18,13 @@ import type { Logger } from "./log/index.ts";
 import { placesOf } from "./places.ts";
 import { previewAccess } from "./preview-access.ts";
 import { createSandboxes, systemMemory } from "./sandbox/index.ts";
-import type { MemoryReader, SandboxService, SandboxSettings } from "./sandbox/index.ts";
+import type { EventLog, MemoryReader, SandboxService, SandboxSettings } from "./sandbox/index.ts";
 import { lockDataDir, openStore } from "./store/index.ts";
 import type { GrantEntry, Store } from "./store/index.ts";
 import { createTaskService } from "./tasks/index.ts";
+import type { TaskService } from "./tasks/index.ts";
 import { createTemplateService } from "./templates/index.ts";
+import type { TemplateService } from "./templates/index.ts";
 import { packageVersion } from "./version.ts";
 
 /** What a test may put in the place of the machine's own. */
@@ -44,6 +47,19 @@ const EVENTS_RETAINED = 10_000;
 const DEFAULT_TEMPLATE = "host";
 const CPU_COUNT_DEFAULT = 2;
 
+/** What the services stand on, and the way to a gateway that is built last. */
+interface Core {
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly tokens: TokenService;
+  readonly templates: TemplateService;
+  readonly sandboxes: SandboxService;
+  readonly events: EventLog;
+  readonly tasks: TaskService;
+  readonly addresses: Addresses;
+  readonly listening: { gateway?: Gateway };
+}
+
 /**
  * Builds every service and serves: data directory, store, driver, reconcile, then the listener. When a
  * step fails, those before it are undone. The codes are those of the steps: DATA_DIR_IN_USE,
@@ -54,79 +70,17 @@ export async function compose(
   logger: Logger,
   overrides: Overrides = {},
 ): Promise<App> {
-  const { config, secrets } = loaded;
+  const { config } = loaded;
   await using stack = new AsyncDisposableStack();
-  const clock = overrides.clock ?? systemClock;
-  const startedAtMs = clock.now();
-  const places = placesOf(config, process.geteuid?.() === 0);
-  stack.use(await lockDataDir(places.dataDir));
-  const store = stack.use(await openStore({ dataDir: places.dataDir }));
-  const tokens = createTokenService({
-    store,
-    clock,
-    logger,
-    configured: secrets.tokens.map((token) => token.expose()),
-  });
-  const templates = createTemplateService({ dataDir: places.dataDir, logger });
-  // Assembled while the driver starts, so that the first create does not wait for it; a failure is that create's.
-  void templates
-    .resolve(DEFAULT_TEMPLATE)
-    .catch((error: unknown) => logger.warn("template.prepare", { error }));
-  const driver = stack.use(overrides.driver ?? (await driverOf(config, places, logger)));
-  const listening: { gateway?: Gateway } = {};
-  const addresses = addressesOf(
-    config,
-    () => listening.gateway?.address?.port ?? config.server.port,
-  );
-  const { sandboxes, events } = createSandboxes({
-    store,
-    driver,
-    templates,
-    settings: settingsOf(config),
-    clock,
-    logger,
-    previewUrl: (id, port) => addresses.previewUrl(id, port),
-    memory: overrides.memory ?? systemMemory,
-  });
-  stack.use(sandboxes);
-  const tasks = stack.use(createTaskService({ store, sandboxes, events, clock, logger }));
+  const startedAtMs = (overrides.clock ?? systemClock).now();
+  const core = await buildCore(stack, loaded, { logger, overrides });
+  const { clock, sandboxes, tasks, tokens, addresses, listening } = core;
   logger.info("daemon.reconcile", { ...(await sandboxes.open()) });
   await tasks.open();
-  const grants = () => {
-    invariant(listening.gateway !== undefined, "the API is asked before the gateway stands");
-    return listening.gateway.grants;
-  };
   const version = packageVersion();
-  const api = stack.use(
-    await createApi(
-      {
-        sandboxes,
-        events,
-        tasks,
-        tokens,
-        templates,
-        clock,
-        logger,
-        previewAccess: previewAccess(grants, {
-          clock,
-          previewUrl: (id, port) => addresses.previewUrl(id, port),
-        }),
-        status: () => statusOf({ config, addresses, sandboxes, version, startedAtMs }),
-      },
-      {
-        version,
-        settings: {
-          isApiHost: addresses.isApiHost,
-          allowedOrigins: config.server.allowedOrigins,
-          bodyBytesMax: config.limits.apiBodyBytesMax,
-          execsPerSandboxMax: config.limits.execsPerSandboxMax,
-        },
-      },
-    ),
-  );
-  const gateway = createGateway(
-    gatewayOptions({ config, addresses, api, sandboxes, store, tokens, clock }),
-  );
+  const status = () => statusOf({ config, addresses, sandboxes, version, startedAtMs });
+  const api = stack.use(await apiOf(core, config, { logger, version, status }));
+  const gateway = createGateway(gatewayOptions(core, config, api));
   listening.gateway = gateway;
   const firstToken = await tokens.createFirst();
   await gateway.listen();
@@ -140,6 +94,64 @@ export async function compose(
     firstToken: firstToken?.token,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
+}
+
+async function buildCore(
+  stack: AsyncDisposableStack,
+  { config, secrets }: { config: Config; secrets: Secrets },
+  { logger, overrides }: { logger: Logger; overrides: Overrides },
+): Promise<Core> {
+  const clock = overrides.clock ?? systemClock;
+  const places = placesOf(config, process.geteuid?.() === 0);
+  const { dataDir } = places;
+  stack.use(await lockDataDir(dataDir));
+  const store = stack.use(await openStore({ dataDir }));
+  const configured = secrets.tokens.map((token) => token.expose());
+  const tokens = createTokenService({ store, clock, logger, configured });
+  const templates = createTemplateService({ dataDir, logger });
+  // Assembled while the driver starts, so that the first create does not wait; a failure is that create's.
+  void templates
+    .resolve(DEFAULT_TEMPLATE)
+    .catch((error: unknown) => logger.warn("template.prepare", { error }));
+  const driver = stack.use(overrides.driver ?? (await driverOf(config, places, logger)));
+  const listening: Core["listening"] = {};
+  const portInUse = () => listening.gateway?.address?.port ?? config.server.port;
+  const addresses = addressesOf(config, portInUse);
+  const { sandboxes, events } = createSandboxes({
+    store,
+    driver,
+    templates,
+    settings: settingsOf(config),
+    clock,
+    logger,
+    previewUrl: (id, port) => addresses.previewUrl(id, port),
+    memory: overrides.memory ?? systemMemory,
+  });
+  stack.use(sandboxes);
+  const tasks = stack.use(createTaskService({ store, sandboxes, events, clock, logger }));
+  return { clock, store, tokens, templates, sandboxes, events, tasks, addresses, listening };
+}
+
+function apiOf(
+  core: Core,
+  config: Config,
+  own: { logger: Logger; version: string; status: () => Promise<Status> },
+): Promise<HttpApi> {
+  const { clock, addresses, listening } = core;
+  const { logger, version, status } = own;
+  const grants = () => {
+    invariant(listening.gateway !== undefined, "the API is asked before the gateway stands");
+    return listening.gateway.grants;
+  };
+  const previewUrl = (id: string, port: number) => addresses.previewUrl(id, port);
+  const access = previewAccess(grants, { clock, previewUrl });
+  const settings = {
+    isApiHost: addresses.isApiHost,
+    allowedOrigins: config.server.allowedOrigins,
+    bodyBytesMax: config.limits.apiBodyBytesMax,
+    execsPerSandboxMax: config.limits.execsPerSandboxMax,
+  };
+  return createApi({ ...core, logger, previewAccess: access, status }, { version, settings });
 }
 
 /** New requests are refused first, then those in flight get their time. */
@@ -181,16 +193,8 @@ function settingsOf(config: Config): SandboxSettings {
   };
 }
 
-function gatewayOptions(parts: {
-  config: Config;
-  addresses: Addresses;
-  api: HttpApi;
-  sandboxes: SandboxService;
-  store: Store;
-  tokens: GatewayOptions["tokens"];
-  clock: Clock;
-}): GatewayOptions {
-  const { config, addresses, api, sandboxes, store, tokens, clock } = parts;
+function gatewayOptions(core: Core, config: Config, api: HttpApi): GatewayOptions {
+  const { addresses, sandboxes, store, tokens, clock } = core;
   const { publicHostTemplate } = addresses;
   return {
     domain: config.previews.domain,

@@ -288,7 +288,7 @@ describe("files", () => {
     await files.setAttributes("/home/user/dir/sub", { "user.note": "aGk=" });
     expect(await files.attributes("/home/user/dir/sub")).toEqual({ "user.note": "aGk=" });
     const listed = (await files.list("/home/user/dir")).items.map(({ path, type }) => [path, type]);
-    expect(listed.toSorted()).toEqual([
+    expect(listed.toSorted((a, b) => String(a).localeCompare(String(b)))).toEqual([
       ["/home/user/dir/sub", "directory"],
       ["/home/user/dir/two", "file"],
     ]);

@@ -134,13 +134,13 @@ export function commandOver(
   const exited = deferred<CommandExit>();
   exited.promise.catch(() => undefined);
   const queue = new OutputQueue(() => socket.close(1000));
-  const fail = (error: unknown) => {
+  const fail = (error: Error) => {
     started.reject(error);
     exited.reject(error);
     queue.end(error);
   };
   const abort = () => {
-    fail(signal?.reason);
+    fail(reasonOf(signal));
     socket.close(1000);
   };
   socket.addEventListener("open", () => {
@@ -175,6 +175,12 @@ export function commandOver(
   return started.promise;
 }
 
+/** An AbortSignal's reason can be anything; nearly always it is an error. */
+function reasonOf(signal: AbortSignal | undefined): Error {
+  const reason: unknown = signal?.reason;
+  return reason instanceof Error ? reason : new BelljarError("CANCELLED", String(reason));
+}
+
 function parseMessage(data: unknown): ExecServerMessage {
   return execServerMessageSchema.parse(JSON.parse(String(data)));
 }
@@ -185,7 +191,7 @@ export class OutputQueue implements AsyncIterable<OutputChunk> {
   readonly #overflowed: () => void;
   #unreadBytes = 0;
   #ended = false;
-  #error: unknown;
+  #error: Error | undefined;
   #wake: (() => void) | undefined;
 
   constructor(overflowed: () => void) {
@@ -211,7 +217,7 @@ export class OutputQueue implements AsyncIterable<OutputChunk> {
     this.#wake?.();
   }
 
-  end(error?: unknown): void {
+  end(error?: Error): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#error = error;

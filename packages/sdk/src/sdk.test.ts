@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { WebSocketServer } from "ws";
+import type { WebSocket as ServerSocket } from "ws";
 import { Belljar, BelljarError } from "./index.ts";
 import * as surface from "./index.ts";
 
@@ -202,10 +203,7 @@ describe("events", () => {
 });
 
 describe("commands over WebSocket", () => {
-  async function serve(
-    onConnection: (socket: import("ws").WebSocket) => void,
-    protocols: string[] = [],
-  ) {
+  async function serve(onConnection: (socket: ServerSocket) => void, protocols: string[] = []) {
     const setup = await clientOf((_request, response) => json(response, 200, { id: "s" }));
     const webSockets = new WebSocketServer({
       server: setup.server,
@@ -221,7 +219,7 @@ describe("commands over WebSocket", () => {
     const got: string[] = [];
     const sandbox = await serve((socket) => {
       socket.on("message", (data, isBinary) => {
-        got.push(isBinary ? `binary ${(data as Buffer).toString("hex")}` : data.toString());
+        got.push(isBinary ? `binary ${(data as Buffer).toString("hex")}` : String(data as Buffer));
         if (isBinary) {
           socket.send(Buffer.from([2, 33]));
           socket.send(
@@ -234,7 +232,7 @@ describe("commands over WebSocket", () => {
               cpuTimeMs: 1,
             }),
           );
-        } else if (data.toString().includes("start"))
+        } else if (String(data as Buffer).includes("start"))
           socket.send(JSON.stringify({ type: "started", pid: 9 }));
       });
     }, protocols);

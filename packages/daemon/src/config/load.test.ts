@@ -206,7 +206,7 @@ describe("secrets", () => {
 
   test("a Secret shows itself by no usual way", () => {
     const secret = new Secret("x9");
-    expect(`${secret} ${JSON.stringify({ secret })} ${inspect(secret)}`).toBe(
+    expect(`${String(secret)} ${JSON.stringify({ secret })} ${inspect(secret)}`).toBe(
       '[secret] {"secret":"[secret]"} [secret]',
     );
     expect(secret.expose()).toBe("x9");

@@ -130,7 +130,7 @@ function installParsers(api: Api): void {
   const parseJson = api.getDefaultJsonParser("error", "error");
   api.addContentTypeParser("application/json", { parseAs: "string" }, (request, text, done) => {
     if (text === "") done(null, undefined);
-    else parseJson(request, String(text), done);
+    else void parseJson(request, String(text), done);
   });
 }
 

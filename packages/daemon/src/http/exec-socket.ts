@@ -190,7 +190,7 @@ export class ExecSocket {
     using _stalled = this.#options.clock.after(STALLED_MS_MAX, () => this.#socket.terminate());
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#socket.send(message, (error) => resolve(error === undefined || error === null));
-    return promise;
+    return await promise;
   }
 
   #fail(error: unknown, closeCode: number): void {

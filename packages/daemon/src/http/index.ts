@@ -5,4 +5,5 @@
  */
 export type { HttpApi } from "./api.ts";
 export { createApi } from "./api.ts";
+export { describeApi } from "./describe.ts";
 export type { ApiServices, ApiSettings, PreviewAccess, PreviewAccessGrant } from "./services.ts";

@@ -25,7 +25,8 @@ export function registerCommands(api: Api, { sandboxes, clock, settings }: Route
       using _slot = slots.take(id);
       const signal = clientGone(reply);
       const guest = await sandboxes.guest(id, { signal });
-      return sandboxes.withActivity(id, async () => {
+      // Awaited here: the slot is held until the command has ended.
+      return await sandboxes.withActivity(id, async () => {
         const defaults = await sandboxes.commandDefaults(id);
         return runBuffered(guest, { body, defaults, clock, signal });
       });

@@ -14,7 +14,13 @@ import { toPort, toProcess } from "../guest-views.ts";
 const TAGS = ["processes"];
 
 /** Processes that outlive their connection, and the ports that something inside listens on. */
-export function registerProcesses(api: Api, { sandboxes, clock }: RouteContext): void {
+export function registerProcesses(api: Api, context: RouteContext): void {
+  registerCollection(api, context);
+  registerSignal(api, context);
+  registerPorts(api, context);
+}
+
+function registerCollection(api: Api, { sandboxes, clock }: RouteContext): void {
   api.get(
     "/v1/sandboxes/:id/processes",
     {
@@ -70,6 +76,9 @@ export function registerProcesses(api: Api, { sandboxes, clock }: RouteContext):
       });
     },
   );
+}
+
+function registerSignal(api: Api, { sandboxes }: RouteContext): void {
   api.post(
     "/v1/sandboxes/:id/processes/:pid/signal",
     {
@@ -89,6 +98,9 @@ export function registerProcesses(api: Api, { sandboxes, clock }: RouteContext):
       return reply.code(204).send(null);
     },
   );
+}
+
+function registerPorts(api: Api, { sandboxes }: RouteContext): void {
   api.get(
     "/v1/sandboxes/:id/ports",
     {

@@ -1,4 +1,5 @@
-import { Duplex, duplexPair, Readable } from "node:stream";
+import { duplexPair, Readable } from "node:stream";
+import type { Duplex } from "node:stream";
 import type { Sandbox } from "@belljar/protocol";
 import { BelljarError } from "@belljar/protocol";
 import type { Identity } from "../../auth/index.ts";
