@@ -269,7 +269,26 @@ static int is_past_wall(const char *name, int error) {
     return error == ENOENT && (strcmp(name, "swapon") == 0 || strcmp(name, "acct") == 0);
 }
 
+/* Connects to an abstract socket: a name ends where its length says, or fills the whole address. */
+static int connect_abstract(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(name);
+    if (length + 1 > sizeof address.sun_path) return 1;
+    memcpy(address.sun_path + 1, name, length);
+    const socklen_t spellings[] = {(socklen_t)(sizeof(sa_family_t) + 1 + length), sizeof address};
+    for (size_t index = 0; index < 2; index++) {
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&address, spellings[index]) == 0) {
+            printf("connected\n");
+            return 0;
+        }
+    }
+    printf("error %d\n", errno);
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 2 && strcmp(argv[1], "--abstract") == 0) return connect_abstract(argv[2]);
     int is_control = argc > 1 && strcmp(argv[1], "--control") == 0;
     for (size_t index = 0; index < sizeof DOORS / sizeof DOORS[0]; index++) {
         const char *name = DOORS[index].name;

@@ -19,9 +19,16 @@ socket.on("data", (data) => { console.log("got " + data); process.exit(); });`;
   return `node -e ${quote(program)}`;
 }
 
+/** The line that connects: by Node, or by the probe for names that begin with NUL. */
+function connecting(target: Parameters<typeof connector>[0], probe: string): string {
+  const name = target.path?.startsWith("\0") === true ? target.path.slice(1) : undefined;
+  return name === undefined ? connector(target) : `${quote(probe)} --abstract ${quote(name)}`;
+}
+
 async function reach(arena: Arena, target: Parameters<typeof connector>[0]) {
-  const asUser = await arena.inside(connector(target));
-  const asRoot = await arena.inside(connector(target), "root");
+  const line = connecting(target, "/home/user/probe");
+  const asUser = await arena.inside(line);
+  const asRoot = await arena.inside(line, "root");
   const said = `${asUser.stdout}${asRoot.stdout}${asUser.stderr}`;
   return { got: said.includes("connected"), said };
 }
@@ -37,7 +44,7 @@ function baitAttack(index: number, what: string): Attack {
       const before = bait.seen();
       const inside = await reach(arena, bait);
       const touched = bait.seen() !== before;
-      const outside = await arena.outside(connector(bait));
+      const outside = await arena.outside(connecting(bait, arena.probe));
       return verdict(
         { got: inside.got || touched, said: inside.said },
         { got: outside.stdout.includes("connected"), said: outside.stdout },
