@@ -44,8 +44,8 @@ char *read_small_file(const char *path, size_t bytes_max, size_t *length) {
 
 /* Cuts the next line of text into fields at ':'; returns how many, or -1 at the end. */
 static int next_line(char **text, char *fields[FIELD_COUNT_MAX]) {
-    if (!*text || !**text) return -1;
     char *line = *text;
+    if (!line || !*line) return -1;
     char *end = strchr(line, '\n');
     *text = end ? end + 1 : NULL;
     if (end) *end = 0;
@@ -73,7 +73,7 @@ static bool parse_id(const char *text, uint32_t *id) {
 static bool find_passwd(char *text, const char *name, const uint32_t *uid, struct user *user) {
     char *fields[FIELD_COUNT_MAX] = {NULL};
     int count;
-    while ((count = next_line(&text, fields)) >= 0) {
+    while (text && (count = next_line(&text, fields)) >= 0) {
         uint32_t line_uid, line_gid;
         if (count < 6 || !parse_id(fields[2], &line_uid) || !parse_id(fields[3], &line_gid))
             continue;
@@ -94,7 +94,7 @@ static bool scan_groups(char *text, const char *wanted, gid_t *gid, struct user 
     char *fields[FIELD_COUNT_MAX] = {NULL};
     bool found = wanted && parse_id(wanted, gid);
     int count;
-    while ((count = next_line(&text, fields)) >= 0) {
+    while (text && (count = next_line(&text, fields)) >= 0) {
         uint32_t line_gid;
         if (count < 3 || !parse_id(fields[2], &line_gid)) continue;
         if (wanted && strcmp(fields[0], wanted) == 0) {
@@ -167,7 +167,7 @@ void group_name_of(gid_t gid, char *name, size_t size) {
     char *fields[FIELD_COUNT_MAX] = {NULL};
     int count;
     snprintf(name, size, "%u", (unsigned)gid);
-    while ((count = next_line(&text, fields)) >= 0) {
+    while (text && (count = next_line(&text, fields)) >= 0) {
         uint32_t line_gid;
         if (count < 3 || !parse_id(fields[2], &line_gid) || line_gid != gid) continue;
         snprintf(name, size, "%s", fields[0]);

@@ -132,12 +132,12 @@ static uint32_t node_new(struct watcher *watcher, uint32_t parent, const char *n
             if (!nodes) return NO_NODE;
             watcher->nodes = nodes;
         }
-        watcher->nodes[index].watch = -1;
+        watcher->count++;
     }
-    char *copy = strdup(name);
-    if (!copy) return NO_NODE;
-    if (index == watcher->count) watcher->count++;
-    watcher->nodes[index] = (struct node){watch, parent, copy};
+    struct node *node = &watcher->nodes[index];
+    *node = (struct node){-1, parent, strdup(name)};
+    if (!node->name) return NO_NODE;
+    node->watch = watch;
     return index;
 }
 
