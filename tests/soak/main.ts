@@ -1,7 +1,8 @@
 /**
- * `npm run soak [-- --minutes N --seed S]`: creates, commands, files, previews, rests and ends at random
+ * `npm run soak [-- --minutes N --seed S --calm]`: creates, commands, files, previews, rests and ends at random
  * on the real daemon, whose parts are killed now and then. At the end everything acknowledged must be
- * there, nothing else may run, and nothing may be left.
+ * there, nothing else may run, and nothing may be left. `--calm` kills nothing, so that the daemon's
+ * memory can be watched over the whole time.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -27,6 +28,7 @@ const { values } = parseArgs({
   options: {
     minutes: { type: "string", default: "30" },
     seed: { type: "string", default: String(process.pid) },
+    calm: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
 });
@@ -43,7 +45,9 @@ function wardenPid(dataDir: string): number | undefined {
   return allPids().find((pid) => {
     try {
       const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-      return (argv[0] ?? "").endsWith("warden") && argv.some((argument) => argument.startsWith(dataDir));
+      return (
+        (argv[0] ?? "").endsWith("warden") && argv.some((argument) => argument.startsWith(dataDir))
+      );
     } catch {
       return false;
     }
@@ -130,7 +134,7 @@ const workers = Array.from({ length: WORKERS }, async () => {
 });
 const killer = (async () => {
   let waitedMs = 0;
-  while (!isOver()) {
+  while (!isOver() && !values.calm) {
     await pause(500);
     waitedMs += 500;
     if (waitedMs < KILL_EVERY_MS) continue;
