@@ -1,8 +1,12 @@
 /* Arguments and start: takes the run directory, finds what still runs there, then serves. */
+#include <linux/magic.h>
 #include <signal.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include "warden.h"
+
+#define MOUNTED "mounted-by-warden"
 
 struct warden warden = {.run_fd = -1, .pool_fd = -1, .net_fd = -1};
 
@@ -26,18 +30,39 @@ int64_t now_ms(void)
     return (int64_t)at.tv_sec * 1000 + at.tv_nsec / 1000000;
 }
 
-static void run_dir_take(void)
+static bool is_tmpfs(int fd)
 {
-    if (mkdir(warden.run_dir, 0711) < 0 && errno != EEXIST)
-        die(71, warden.run_dir);
-    warden.run_fd = open(warden.run_dir, O_DIRECTORY | O_CLOEXEC | O_RDONLY);
-    /* A record lock, not flock(2): a child that still sets up must not hold it for a dead warden. */
-    int lock = openat(warden.run_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct statfs found;
+    return fstatfs(fd, &found) == 0 && found.f_type == TMPFS_MAGIC;
+}
+
+/* A record lock, not flock(2): a child that still sets up must not hold it for a dead warden.
+ * The descriptor stays open for life, for closing it would let the lock go. */
+static void run_dir_open(void)
+{
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    warden.run_fd = open(warden.run_dir, O_DIRECTORY | O_CLOEXEC | O_RDONLY);
+    int lock = openat(warden.run_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (warden.run_fd < 0 || lock < 0)
         die(71, warden.run_dir);
     if (fcntl(lock, F_SETLK, &whole) < 0)
         die(75, "another warden holds this run directory");
+}
+
+/* Sockets and state are small, short-lived and of this boot alone; a disk's file system takes longer to
+ * make them the more there are. So the run directory becomes a tmpfs where it is none. */
+static void run_dir_take(void)
+{
+    if (mkdir(warden.run_dir, 0711) < 0 && errno != EEXIST)
+        die(71, warden.run_dir);
+    run_dir_open();
+    if (warden.privileged && !is_tmpfs(warden.run_fd)) {
+        unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+        if (syscall(SYS_mount, "belljar", warden.run_dir, "tmpfs", flags, "mode=0711,size=64m") < 0)
+            die(71, "mount of the run directory");
+        run_dir_open();
+        close(openat(warden.run_fd, MOUNTED, O_CREAT | O_CLOEXEC | O_WRONLY, 0600));
+    }
     if (mkdirat(warden.run_fd, "stage", 0700) < 0 && errno != EEXIST)
         die(71, "stage");
     /* The working directory is what a clone with CLONE_NEWNS finds again in its own copy of the mounts. */
@@ -119,6 +144,8 @@ int main(int argc, char **argv)
         for (unsigned i = 0; i < warden.root_count; i++)
             rmdir(warden.roots[i]);
         pool_release();
+        if (faccessat(warden.run_fd, MOUNTED, F_OK, 0) == 0)
+            syscall(SYS_umount2, warden.run_dir, 2 /* MNT_DETACH: our own descriptors are in it */);
     }
     return 0;
 }

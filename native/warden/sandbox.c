@@ -109,21 +109,38 @@ static void sandbox_ended(struct sandbox *box)
     sandbox_clean(&box->exit);
 }
 
-/* No descriptor is kept for a child of our own: every clone would copy a thousand of them. Until it is
- * reaped, here and nowhere else, its pid stays its own. Workers end with no signal and are not seen here. */
-void children_reap(void)
+static bool child_reap(idtype_t type, pid_t pid)
 {
     siginfo_t info = {0};
-    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
-        struct sandbox *box = warden.sandboxes;
-        while (box && (box->adopted || box->exited || box->pid != info.si_pid))
-            box = box->next;
-        if (box) {
-            box->status = info.si_code == CLD_EXITED ? info.si_status : 0x100 | info.si_status;
-            sandbox_ended(box);
-        }
-        info.si_pid = 0;
+    if (waitid(type, (id_t)pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+        return false;
+    struct sandbox *box = warden.sandboxes;
+    while (box && (box->adopted || box->exited || box->pid != info.si_pid))
+        box = box->next;
+    if (box) {
+        box->status = info.si_code == CLD_EXITED ? info.si_status : 0x100 | info.si_status;
+        sandbox_ended(box);
     }
+    return true;
+}
+
+static void children_reap_all(struct source *source)
+{
+    (void)source;
+    while (child_reap(P_ALL, 0))
+        ;
+}
+
+/* No descriptor is kept for a child of our own: every clone would copy a thousand of them. Until it is
+ * reaped, here and nowhere else, its pid stays its own. Workers end with no signal and are not seen here.
+ * Signals of ends that come together are one; asking for all children costs by their number, so it waits a little. */
+void child_ended(pid_t pid)
+{
+    static struct source rest = {.fd = -1, .expired = children_reap_all};
+    if (pid > 0)
+        child_reap(P_PID, pid);
+    if (!rest.next) /* armed already; putting it off with every end could put it off for ever */
+        source_deadline(&rest, REAP_REST_MS);
 }
 
 static void adopted_ready(struct source *source, uint32_t events)

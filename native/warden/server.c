@@ -342,12 +342,13 @@ void server_listen(const char *path)
     source_add(&server.listener, EPOLLIN);
 }
 
-static volatile sig_atomic_t is_stopping, has_ended_children;
+static volatile sig_atomic_t is_stopping, ended_child;
 
-static void note_signal(int number)
+static void note_signal(int number, siginfo_t *info, void *context)
 {
+    (void)context;
     if (number == SIGCHLD)
-        has_ended_children = 1;
+        ended_child = info->si_pid;
     else
         is_stopping = 1;
 }
@@ -361,9 +362,10 @@ void server_run(void)
     sigaddset(&blocked, SIGINT);
     sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, NULL);
-    signal(SIGTERM, note_signal);
-    signal(SIGINT, note_signal);
-    signal(SIGCHLD, note_signal);
+    const struct sigaction noting = {.sa_sigaction = note_signal, .sa_flags = SA_SIGINFO};
+    sigaction(SIGTERM, &noting, NULL);
+    sigaction(SIGINT, &noting, NULL);
+    sigaction(SIGCHLD, &noting, NULL);
     sigset_t none;
     sigemptyset(&none);
     while (!is_stopping) {
@@ -376,9 +378,10 @@ void server_run(void)
             struct source *source = event.data.ptr;
             source->ready(source, event.events);
         }
-        if (has_ended_children) {
-            has_ended_children = 0;
-            children_reap();
+        if (ended_child) {
+            pid_t pid = ended_child;
+            ended_child = 0;
+            child_ended(pid);
         }
         deadlines_expire();
     }

@@ -31,6 +31,7 @@
 #define FREEZE_MS_MAX 3000
 #define DIAL_MS_MAX 2000
 #define CLEAN_RETRY_MS 4
+#define REAP_REST_MS 10
 #define CLEAN_TRIES_MAX 500
 #define PATH_BYTES 4096u
 
@@ -170,7 +171,7 @@ struct sandbox *sandbox_find(const char *id);
 struct sandbox *sandbox_new(const char *id);
 void sandbox_forget(struct sandbox *box);
 void sandbox_adopt(struct sandbox *box, int pidfd);
-void children_reap(void);
+void child_ended(pid_t pid);
 void sandbox_kill(struct sandbox *box);
 void usage_read(const struct sandbox *box, struct buffer *out);
 bool cgroups_remove(struct sandbox *box);

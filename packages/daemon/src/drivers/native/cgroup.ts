@@ -20,6 +20,8 @@ export interface CgroupRoot {
 export interface CgroupLayout {
   readonly mode: "v2" | "hybrid" | "v1" | "none";
   readonly roots: readonly CgroupRoot[];
+  /** CPUs of the machine: as many or more are no limit, and need none (a quota costs time at every create) */
+  readonly cpuCount?: number;
 }
 
 interface CgroupMount {
@@ -144,7 +146,7 @@ function v2Root(
 export function cgroupRecords(layout: CgroupLayout, limits: SandboxLimits): PlanRecord[] {
   return layout.roots.flatMap((root, index): PlanRecord[] => [
     ["cgroup", index, root.version],
-    ...filesOf(root, limits).map(([name, value]): PlanRecord => [
+    ...filesOf(root, limits, layout.cpuCount).map(([name, value]): PlanRecord => [
       "cgroupFile",
       index,
       MAY_LACK.has(name) ? 1 : 0,
@@ -154,7 +156,12 @@ export function cgroupRecords(layout: CgroupLayout, limits: SandboxLimits): Plan
   ]);
 }
 
-function filesOf(root: CgroupRoot, limits: SandboxLimits): [name: string, value: string][] {
+function filesOf(
+  root: CgroupRoot,
+  limits: SandboxLimits,
+  cpuCount = Number.POSITIVE_INFINITY,
+): [name: string, value: string][] {
+  const isCpuLimited = limits.cpuCount < cpuCount;
   const memory = String(limits.memoryBytes);
   const quota = String(Math.max(CPU_QUOTA_US_MIN, Math.round(limits.cpuCount * CPU_PERIOD_US)));
   const processes = String(limits.processCount);
@@ -163,7 +170,7 @@ function filesOf(root: CgroupRoot, limits: SandboxLimits): [name: string, value:
       ["memory.limit_in_bytes", memory],
       ["memory.memsw.limit_in_bytes", memory],
     ],
-    cpu: [["cpu.cfs_quota_us", quota]],
+    cpu: isCpuLimited ? [["cpu.cfs_quota_us", quota]] : [],
     pids: [["pids.max", processes]],
     freezer: [],
   };
@@ -172,7 +179,7 @@ function filesOf(root: CgroupRoot, limits: SandboxLimits): [name: string, value:
       ["memory.max", memory],
       ["memory.swap.max", "0"],
     ],
-    cpu: [["cpu.max", `${quota} ${CPU_PERIOD_US}`]],
+    cpu: isCpuLimited ? [["cpu.max", `${quota} ${CPU_PERIOD_US}`]] : [],
     pids: [["pids.max", processes]],
     freezer: [],
   };

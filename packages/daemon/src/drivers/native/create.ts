@@ -1,5 +1,6 @@
 /** Puts the native driver together: looks at the machine, chooses the pool, starts or finds the warden. */
 import { createHash } from "node:crypto";
+import { availableParallelism } from "node:os";
 import { access, constants, mkdir, readFile, realpath, writeFile } from "node:fs/promises";
 import { BelljarError } from "@belljar/protocol";
 import type { HostPath } from "../../kernel/index.ts";
@@ -130,7 +131,7 @@ function onlyRootsOf(layout: CgroupLayout, facts: WardenFacts): CgroupLayout {
     return known === undefined ? [] : [known];
   });
   if (roots.length !== facts.cgroupRoots.length) return { mode: "none", roots: [] };
-  return { mode: layout.mode, roots };
+  return { mode: layout.mode, roots, cpuCount: availableParallelism() };
 }
 
 function wardenOf(parts: {
@@ -152,6 +153,7 @@ function wardenOf(parts: {
   return new Warden({
     socket: wardenSocket,
     runDir: options.runDir,
+    logFile: hostPath(`${options.dataDir}/warden.log`),
     ...(options.wardenSocket === null ? { launch } : {}),
     logger: options.logger,
     onExit(records) {

@@ -1,7 +1,6 @@
 import { execFile, spawn, spawnSync } from "node:child_process";
 import {
   existsSync,
-  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -289,7 +288,7 @@ describe.skipIf(!canSandbox)("a warden that dies", () => {
   test("state files of another boot, of another process or of nothing are swept away", async () => {
     const machine = new Machine();
     await using _ = machine;
-    mkdirSync(machine.runDir, { recursive: true });
+    const driver = await machine.driver();
     const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
     const states: Record<string, string> = {
       aaaaaaaaaaaaaaaaaaaa: `1 ${"0".repeat(36)} ${process.pid} 1 1 1\n`,
@@ -302,8 +301,8 @@ describe.skipIf(!canSandbox)("a warden that dies", () => {
       writeFileSync(join(machine.runDir, `${id}.state`), text);
       writeFileSync(join(machine.runDir, `${id}.sock`), "");
     }
-    const driver = await machine.driver();
-    expect(await driver.list()).toEqual([]);
+    process.kill(machine.wardenPid(), "SIGKILL");
+    await expect.poll(() => driver.list()).toEqual([]);
     expect(readdirSync(machine.runDir).filter((name) => /\.(state|sock)$/.test(name))).toEqual([
       "warden.sock",
     ]);

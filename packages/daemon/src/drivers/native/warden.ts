@@ -31,6 +31,8 @@ export interface WardenLaunch {
 export interface WardenOptions {
   readonly socket: HostPath;
   readonly runDir: HostPath;
+  /** What the warden writes about its own failures */
+  readonly logFile: HostPath;
   /** Absent when something else starts it */
   readonly launch?: WardenLaunch;
   readonly logger: Logger;
@@ -164,9 +166,9 @@ export class Warden {
   }
 
   async #spawn(launch: WardenLaunch): Promise<void> {
-    const { runDir, socket } = this.#options;
+    const { logFile, runDir, socket } = this.#options;
     await mkdir(runDir, { recursive: true, mode: 0o711 });
-    const log = await open(`${runDir}/warden.log`, "a", 0o600);
+    const log = await open(logFile, "a", 0o600);
     const child = spawn(launch.binary, argumentsOf(launch, { runDir, socket }), {
       cwd: "/",
       env: {},
@@ -176,7 +178,7 @@ export class Warden {
     await log.close();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const fail = (why: string, cause?: unknown) => {
-      const message = `the warden did not start: ${why}; see ${runDir}/warden.log`;
+      const message = `the warden did not start: ${why}; see ${logFile}`;
       reject(new BelljarError("WARDEN_UNREACHABLE", message, {}, { cause }));
     };
     const timer = setTimeout(() => fail(`silent for ${START_MS_MAX} ms`), START_MS_MAX);
