@@ -122,6 +122,9 @@ static void forget_tree(struct watcher *watcher, uint32_t index) {
             forget_tree(watcher, i);
 }
 
+/* The analyzer of gcc 12 loses sight of memory that hangs on an array which grows. */
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+
 static uint32_t node_new(struct watcher *watcher, uint32_t parent, const char *name, int watch) {
     uint32_t index = 0;
     while (index < watcher->count && watcher->nodes[index].watch >= 0) index++;
