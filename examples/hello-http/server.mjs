@@ -1,6 +1,7 @@
 // A web server without dependencies. Run it in a sandbox and open its port as a preview:
 //
-//   belljar sandbox create --name hello --port 3000 --start "node server.mjs" --start-cwd /home/user/hello-http
+//   belljar sandbox create --name hello --port 3000 \
+//     --start 'until [ -d hello-http ]; do sleep 0.1; done; exec node hello-http/server.mjs' --start-cwd /home/user
 //   belljar sandbox cp examples/hello-http hello:/home/user
 //   belljar preview open hello 3000
 import { createServer } from "node:http";

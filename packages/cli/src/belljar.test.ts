@@ -76,7 +76,7 @@ beforeAll(async () => {
 afterAll(async () => {
   const list = await run(["sandbox", "ls", "--quiet"]);
   for (const id of list.stdout.split("\n").filter(Boolean)) await run(["sandbox", "rm", id]);
-  expect((await run(["stop"])).exitCode).toBe(0);
+  expect((await run(["stop", "--sandboxes"])).exitCode).toBe(0);
   expect((await run(["status"])).exitCode).toBe(3);
   rmSync(place, { recursive: true, force: true });
 });
@@ -144,6 +144,39 @@ describe("up", () => {
     expect(await ended).toEqual([0, null]);
     expect((await runBelljar(["--data-dir", own, "status"])).exitCode).toBe(3);
   });
+});
+
+test("up in the foreground stops the daemon in good order when its terminal closes", async () => {
+  const own = join(place, "terminal");
+  const line = `${BELLJAR} --data-dir ${own} up --port 0`;
+  const terminal = spawn("script", ["-qec", line, "/dev/null"], {
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  const serves = async () => (await runBelljar(["--data-dir", own, "status"])).exitCode;
+  await expect.poll(serves, { timeout: 20_000 }).toBe(0);
+  terminal.kill("SIGKILL");
+  await expect.poll(serves, { timeout: 20_000 }).toBe(3);
+  await expect
+    .poll(() => readFileSync(join(own, "daemon.log"), "utf8"), { timeout: 20_000 })
+    .toContain("daemon.stop");
+});
+
+test("stop lets sandboxes go on for the next start, and ends them with --sandboxes", async () => {
+  const own = join(place, "stops");
+  const act = (...line: string[]) => runBelljar(["--data-dir", own, ...line]);
+  const stateOf = async () =>
+    sandboxSchema.parse(JSON.parse((await act("sandbox", "get", "kept", "--json")).stdout)).state;
+  await act("up", "--detach", "--port", "0");
+  await act("sandbox", "create", "--name", "kept");
+  await act("sandbox", "exec", "kept", "sh", "-c", "echo alive > /tmp/memory");
+  expect((await act("stop")).exitCode).toBe(0);
+  await act("up", "--detach", "--port", "0");
+  expect((await act("sandbox", "exec", "kept", "cat", "/tmp/memory")).stdout).toBe("alive\n");
+  expect((await act("stop", "--sandboxes")).exitCode).toBe(0);
+  await act("up", "--detach", "--port", "0");
+  expect(await stateOf()).toBe("stopped");
+  await act("sandbox", "rm", "kept");
+  expect((await act("stop")).exitCode).toBe(0);
 });
 
 describe("--json prints the protocol's types", () => {

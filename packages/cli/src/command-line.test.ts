@@ -86,6 +86,15 @@ test("a stored token is sent to the daemon it came from, and to no other", async
   expect(await ask("http://127.0.0.1:1/")).toBe("DAEMON_UNREACHABLE");
 });
 
+test.for(["/proc/nope", "/etc/hostname", "/etc/hostname/below", "/dev/null"])(
+  "a data directory that cannot be one is refused: %s",
+  async (dataDir) => {
+    const ran = await runBelljar(["--data-dir", dataDir, "--json", "up", "--detach"]);
+    expect(ran.exitCode).toBe(1);
+    expect(errorEnvelopeSchema.parse(JSON.parse(ran.stderr)).error.code).toBe("DATA_DIR_UNUSABLE");
+  },
+);
+
 test("a pid in daemon.json that is another program's is not signalled", async ({ empty }) => {
   writeFileSync(
     join(empty, "daemon.json"),

@@ -1,11 +1,12 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
-import { mkdir, rename, stat } from "node:fs/promises";
+import { rename, stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { BelljarError } from "@belljar/protocol";
 import { logFile, type RunningDaemon, readRunningDaemon } from "./data-dir.ts";
 import { daemonCommand, daemonEnvironment } from "./daemon-program.ts";
 import { LineSplitter } from "./lines.ts";
+import { makeDirectory } from "./make-directory.ts";
 import { isDaemon } from "./process-table.ts";
 
 const LOG_BYTES_MAX = 32 * 1024 * 1024;
@@ -67,7 +68,7 @@ export async function startDaemon(options: StartOptions): Promise<DaemonProcess>
 
 async function prepareDataDir(dataDir: string): Promise<void> {
   try {
-    await mkdir(dataDir, { recursive: true, mode: PRIVATE_DIRECTORY });
+    await makeDirectory(dataDir, PRIVATE_DIRECTORY);
     const path = logFile(dataDir);
     const facts = await stat(path).catch(() => undefined);
     if (facts !== undefined && facts.size > LOG_BYTES_MAX) await rename(path, `${path}.1`);

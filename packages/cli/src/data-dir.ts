@@ -73,11 +73,15 @@ async function readObject(path: string): Promise<Record<string, unknown> | undef
       : undefined;
   } catch (error) {
     // Absent, or half-written by something that is no daemon of ours: either way there is nothing to read.
-    if (
-      error instanceof SyntaxError ||
-      (error instanceof Error && "code" in error && error.code === "ENOENT")
-    )
-      return undefined;
+    if (error instanceof SyntaxError || isAbsence(error)) return undefined;
     throw error;
   }
+}
+
+function isAbsence(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    "code" in error &&
+    (error.code === "ENOENT" || error.code === "ENOTDIR")
+  );
 }

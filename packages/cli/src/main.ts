@@ -78,12 +78,12 @@ function readVersion(): string {
 
 /** A reader that has seen enough (`belljar events | head`) is no failure. */
 function endQuietlyOnClosedPipe(error: NodeJS.ErrnoException): void {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(EXIT.ok);
+  if (error.code === "EPIPE") process.exit(EXIT.ok);
 }
 
 process.stdout.on("error", endQuietlyOnClosedPipe);
-process.stderr.on("error", endQuietlyOnClosedPipe);
+// Nobody is left to be told, but what was begun must still be ended: a terminal that closes sends SIGHUP as well.
+process.stderr.on("error", () => undefined);
 const exitCode = await run(process.argv.slice(2), process.env);
 // Sockets that the client keeps alive must not hold the process; both streams are flushed first.
 process.stdout.write("", () => process.stderr.write("", () => process.exit(exitCode)));

@@ -34,7 +34,8 @@ export function sandboxFacts(info: Sandbox): [string, string][] {
 
 /** `5m ago` */
 export function describeAge(at: string): string {
-  return `${formatDuration(Math.max(0, Date.now() - Date.parse(at)))} ago`;
+  const ageMs = Date.now() - Date.parse(at);
+  return ageMs < 1000 ? "now" : `${formatDuration(ageMs)} ago`;
 }
 
 function describeLimits({ limits }: Sandbox): string {

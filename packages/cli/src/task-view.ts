@@ -24,7 +24,7 @@ export function taskFacts(task: Task): [string, string][] {
 
 /** `failed (exit code 2)` */
 export function describeState(task: Task): string {
-  if (task.failureReason === null) return task.state;
+  if (task.failureReason === null || task.failureReason === task.state) return task.state;
   const reason =
     task.exitCode === null
       ? task.signal === null

@@ -1,4 +1,5 @@
 import { BelljarError } from "@belljar/protocol";
+import type { Sandbox } from "@belljar/sdk";
 import type { Context } from "../command.ts";
 import { dataDirOf, readRunningDaemon } from "../data-dir.ts";
 import type { Input } from "../input.ts";
@@ -8,6 +9,7 @@ import { formatDuration } from "../values/duration.ts";
 
 const STOP_WAIT_MS = 30_000;
 const KILL_WAIT_MS = 5000;
+const PARALLEL_STOPS = 8;
 
 /** `belljar stop` */
 export async function stop(context: Context, input: Input): Promise<void> {
@@ -18,12 +20,31 @@ export async function stop(context: Context, input: Input): Promise<void> {
     if (context.output.json) context.output.data({ stopped: false, pid: null });
     return;
   }
+  if (input.flag("sandboxes"))
+    await context.output.progress("stopping the sandboxes", () => stopSandboxes(context));
   const waitMs = input.number("wait") ?? STOP_WAIT_MS;
   await context.output.progress("stopping the daemon", () =>
     end(running.pid, waitMs, input.flag("force")),
   );
   if (context.output.json) context.output.data({ stopped: true, pid: running.pid });
   else context.output.say(`stopped (pid ${running.pid})`);
+}
+
+/** Several at a time: each may take the whole of its grace. */
+async function stopSandboxes(context: Context): Promise<void> {
+  // Loaded here alone: a plain stop needs no client.
+  const { openClient } = await import("../client.ts");
+  const { belljar } = await openClient(context);
+  const waiting: Sandbox[] = [];
+  for (const state of ["running", "frozen"] as const) {
+    for await (const sandbox of belljar.sandboxes.list({ state, signal: context.signal }))
+      waiting.push(sandbox);
+  }
+  const worker = async () => {
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop())
+      await next.stop({ signal: context.signal });
+  };
+  await Promise.all(Array.from({ length: PARALLEL_STOPS }, worker));
 }
 
 async function end(pid: number, waitMs: number, force: boolean): Promise<void> {

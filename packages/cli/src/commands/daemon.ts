@@ -37,10 +37,11 @@ export const DAEMON_COMMANDS: readonly CommandSpec[] = [
   },
   {
     path: ["stop"],
-    summary: "stop the daemon and its sandboxes",
+    summary: "stop the daemon; its sandboxes go on, and the next start takes them over",
     details:
-      "Asks it to finish what is under way. Workspaces are kept; sandboxes start again when they are visited.",
+      "Asks it to finish what is under way. Until the next start nothing reaches the sandboxes, and nothing puts them to rest; --sandboxes stops them first. Their workspaces are kept in either case.",
     options: [
+      { flags: "--sandboxes", description: "stop every sandbox first" },
       { flags: "--force", description: "kill it when it does not stop in time" },
       {
         flags: "--wait <duration>",
@@ -48,7 +49,7 @@ export const DAEMON_COMMANDS: readonly CommandSpec[] = [
         parse: parseDuration,
       },
     ],
-    examples: ["belljar stop", "belljar stop --force --wait 5s"],
+    examples: ["belljar stop", "belljar stop --sandboxes", "belljar stop --force --wait 5s"],
     load: async () => (await import("../actions/stop.ts")).stop,
   },
   {

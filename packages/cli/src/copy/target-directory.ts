@@ -1,12 +1,14 @@
 import { constants } from "node:fs";
-import { chmod, lstat, mkdir, open, rm, stat, symlink } from "node:fs/promises";
+import { chmod, lstat, open, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { BelljarError } from "@belljar/protocol";
+import { makeDirectory } from "../make-directory.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 /** Set-id and sticky bits are not brought out: a sandbox's root decides them, and here they would count */
 const PERMISSION_BITS = 0o777;
 const OWNER_ACCESS = 0o700;
+const DIRECTORY_MODE = 0o777;
 
 /**
  * A directory of this machine that takes entries of a sandbox. Nothing is ever written through a
@@ -99,7 +101,7 @@ export class TargetDirectory {
       // The root is the person's own choice, and may be a link of theirs; nothing below it may.
       const facts = length === 0 ? await stat(path).catch(ignoreMissing) : await factsOf(path);
       if (facts === undefined) {
-        await mkdir(path, { recursive: length === 0 });
+        await makeDirectory(path, DIRECTORY_MODE);
         this.#madeRoot ||= length === 0;
       } else if (!facts.isDirectory())
         throw notDirectory(parts, "lies below something that is not a directory here");
