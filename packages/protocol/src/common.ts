@@ -1,7 +1,9 @@
 import { z } from "zod";
 
 /** Milliseconds since the epoch as an ISO 8601 instant in UTC. */
-export const instant = z.string().meta({ format: "date-time", examples: ["2026-01-31T12:00:00.000Z"] });
+export const instant = z
+  .string()
+  .meta({ format: "date-time", examples: ["2026-01-31T12:00:00.000Z"] });
 
 /** A sandbox's id: 20 characters of [a-z0-9], first a letter. */
 export const sandboxIdSchema = z
@@ -42,7 +44,10 @@ export const sandboxPathSchema = z
 /** A user of the sandbox: a name, or `uid` or `uid:gid`. */
 export const userSchema = z
   .string()
-  .regex(/^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}(:[0-9]{1,10})?)$/, "must be a user name or uid[:gid]");
+  .regex(
+    /^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}(:[0-9]{1,10})?)$/,
+    "must be a user name or uid[:gid]",
+  );
 
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const ENV_COUNT_MAX = 512;

@@ -29,6 +29,7 @@ export const tokenSchema = z
   })
   .meta({ id: "Token" });
 export type Token = z.infer<typeof tokenSchema>;
+/** `GET /v1/tokens` */
 export const tokenListSchema = z.object({ items: z.array(tokenSchema) }).meta({ id: "TokenList" });
 
 /** `GET /v1/status` */
@@ -45,10 +46,16 @@ export const statusSchema = z
       privileged: z.boolean(),
       cgroups: z.string(),
       storagePool: z.string(),
-      layers: z.array(z.object({ layer: z.string(), available: z.boolean(), reason: z.string().optional() })),
+      layers: z.array(
+        z.object({ layer: z.string(), available: z.boolean(), reason: z.string().optional() }),
+      ),
     }),
     sandboxes: z.record(sandboxStateSchema, z.number()),
-    memory: z.object({ totalBytes: z.number(), availableBytes: z.number(), reservedBytes: z.number() }),
+    memory: z.object({
+      totalBytes: z.number(),
+      availableBytes: z.number(),
+      reservedBytes: z.number(),
+    }),
   })
   .meta({ id: "Status" });
 export type Status = z.infer<typeof statusSchema>;
@@ -64,6 +71,7 @@ export const EVENT_TYPES = [
   "task.state",
   "start-command.exited",
 ] as const;
+/** One event of `GET /v1/events`; `id` is what `Last-Event-ID` takes. */
 export const daemonEventSchema = z
   .object({
     id: z.number().int(),

@@ -6,7 +6,11 @@ const TIMEOUT_MS_MAX = 7 * 24 * 3600 * 1000;
 
 /** A program with its arguments, or a line for the sandbox's `/bin/sh -c`. */
 export const commandSchema = z.union([
-  z.array(argument).min(1).max(65_536).refine((argv) => argv[0] !== "", "the program's name is empty"),
+  z
+    .array(argument)
+    .min(1)
+    .max(65_536)
+    .refine((argv) => argv[0] !== "", "the program's name is empty"),
   argument.refine((line) => line !== "", "the command is empty"),
 ]);
 
@@ -28,7 +32,12 @@ export const execRequestSchema = z
     /** How stdin, stdout and stderr are written in JSON */
     encoding: z.enum(["utf8", "base64"]).default("utf8"),
     /** Bytes kept of each stream; the rest is read and thrown away */
-    outputBytesMax: z.number().int().min(0).max(8 * 1024 * 1024).default(1024 * 1024),
+    outputBytesMax: z
+      .number()
+      .int()
+      .min(0)
+      .max(8 * 1024 * 1024)
+      .default(1024 * 1024),
   })
   .meta({ id: "ExecRequest" });
 export type ExecRequestBody = z.input<typeof execRequestSchema>;
@@ -44,6 +53,7 @@ const exitFields = {
   cpuTimeMs: z.number(),
 };
 
+/** What a buffered command answers; the streams are cut at `outputBytesMax`. */
 export const execResultSchema = z
   .object({
     ...exitFields,
@@ -66,13 +76,17 @@ export const startProcessRequestSchema = z
   .strictObject({
     ...execFields,
     /** A name of the caller's for it, unique among the running */
-    tag: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).optional(),
+    tag: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,64}$/)
+      .optional(),
     terminal: terminalSchema.optional(),
     stdin: z.boolean().default(false),
   })
   .meta({ id: "StartProcessRequest" });
 export type StartProcessRequest = z.input<typeof startProcessRequestSchema>;
 
+/** A command that the API started and that runs, or whose result is kept. */
 export const processSchema = z
   .object({
     pid: z.number().int(),
@@ -86,11 +100,16 @@ export const processSchema = z
   })
   .meta({ id: "Process" });
 export type Process = z.infer<typeof processSchema>;
-export const processListSchema = z.object({ items: z.array(processSchema) }).meta({ id: "ProcessList" });
+/** `GET …/processes` */
+export const processListSchema = z
+  .object({ items: z.array(processSchema) })
+  .meta({ id: "ProcessList" });
 
 /** `POST …/processes/{pid}/signal` */
 export const signalRequestSchema = z
-  .strictObject({ signal: z.union([z.string().regex(/^SIG[A-Z0-9]{1,10}$/), z.number().int().min(1).max(64)]) })
+  .strictObject({
+    signal: z.union([z.string().regex(/^SIG[A-Z0-9]{1,10}$/), z.number().int().min(1).max(64)]),
+  })
   .meta({ id: "SignalRequest" });
 
 /**
@@ -106,7 +125,10 @@ export const execClientMessageSchema = z.discriminatedUnion("type", [
     stdin: z.boolean().default(false),
     /** Goes on when the connection closes, and can be attached to again */
     keep: z.boolean().default(false),
-    tag: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).optional(),
+    tag: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,64}$/)
+      .optional(),
   }),
   z.strictObject({ type: z.literal("stdin-end") }),
   z.strictObject({ type: z.literal("resize"), ...terminalSchema.shape }),
@@ -114,6 +136,7 @@ export const execClientMessageSchema = z.discriminatedUnion("type", [
 ]);
 export type ExecClientMessage = z.input<typeof execClientMessageSchema>;
 
+/** Text messages from the server on the WebSockets of commands. */
 export const execServerMessageSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("started"), pid: z.number().int() }),
   z.object({ type: z.literal("exit"), ...exitFields }),
@@ -132,6 +155,7 @@ export type ExecServerMessage = z.infer<typeof execServerMessageSchema>;
 
 /** Channel bytes of the binary messages. */
 export const EXEC_CHANNELS = { stdin: 0, stdout: 1, stderr: 2 } as const;
+/** The subprotocol that both ends of a command's WebSocket speak. */
 export const EXEC_SUBPROTOCOL = "belljar.exec.v1";
 /** A browser cannot set headers on a WebSocket: it offers this prefix and its token as a second subprotocol. */
 export const TOKEN_SUBPROTOCOL_PREFIX = "belljar.token.";
@@ -146,4 +170,7 @@ export const listeningPortSchema = z
   })
   .meta({ id: "ListeningPort" });
 export type ListeningPort = z.infer<typeof listeningPortSchema>;
-export const listeningPortListSchema = z.object({ items: z.array(listeningPortSchema) }).meta({ id: "ListeningPortList" });
+/** `GET …/ports` */
+export const listeningPortListSchema = z
+  .object({ items: z.array(listeningPortSchema) })
+  .meta({ id: "ListeningPortList" });

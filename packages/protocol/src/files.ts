@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { flagQuerySchema, instant, sandboxPathSchema, userSchema } from "./common.ts";
 
+/** What kind of thing a path names. */
 export const fileTypeSchema = z.enum(["file", "directory", "symlink", "fifo", "socket", "device"]);
 export type FileType = z.infer<typeof fileTypeSchema>;
 
@@ -32,7 +33,10 @@ export type FileList = z.infer<typeof fileListSchema>;
 const asUser = { path: sandboxPathSchema, user: userSchema.optional() };
 
 /** `GET …/files/stat` */
-export const statQuerySchema = z.object({ ...asUser, followSymlink: flagQuerySchema.default(true) });
+export const statQuerySchema = z.object({
+  ...asUser,
+  followSymlink: flagQuerySchema.default(true),
+});
 /** `GET …/files`: the entries of a directory, deeper ones too with `depth`. */
 export const listFilesQuerySchema = z.object({
   ...asUser,
@@ -54,7 +58,10 @@ export const writeFileQuerySchema = z.object({
   parents: flagQuerySchema.default(true),
 });
 /** `DELETE …/files` */
-export const removeFileQuerySchema = z.object({ ...asUser, recursive: flagQuerySchema.default(false) });
+export const removeFileQuerySchema = z.object({
+  ...asUser,
+  recursive: flagQuerySchema.default(false),
+});
 /** `POST …/files/directory` */
 export const makeDirectoryRequestSchema = z
   .strictObject({ ...asUser, mode: modeSchema.optional(), parents: z.boolean().default(true) })
@@ -69,21 +76,33 @@ export const moveFileRequestSchema = z
   })
   .meta({ id: "MoveFileRequest" });
 /** `POST …/files/mode` */
-export const changeModeRequestSchema = z.strictObject({ ...asUser, mode: modeSchema }).meta({ id: "ChangeModeRequest" });
+export const changeModeRequestSchema = z
+  .strictObject({ ...asUser, mode: modeSchema })
+  .meta({ id: "ChangeModeRequest" });
 /** `POST …/files/owner`: acts as root, never through a symlink. */
 export const changeOwnerRequestSchema = z
   .strictObject({ path: sandboxPathSchema, owner: userSchema })
   .meta({ id: "ChangeOwnerRequest" });
 /** Extended attributes, `user.*`, values in base64. */
 export const xattrQuerySchema = z.object(asUser);
-export const xattrsSchema = z.object({ attributes: z.record(z.string(), z.string()) }).meta({ id: "ExtendedAttributes" });
+/** The extended attributes of one file, values in base64. */
+export const xattrsSchema = z
+  .object({ attributes: z.record(z.string(), z.string()) })
+  .meta({ id: "ExtendedAttributes" });
 /** `PATCH …/files/xattrs`: null removes. */
 export const patchXattrsRequestSchema = z
-  .strictObject({ ...asUser, attributes: z.record(z.string().regex(/^user\.[^\0]{1,250}$/), z.string().max(90_000).nullable()) })
+  .strictObject({
+    ...asUser,
+    attributes: z.record(
+      z.string().regex(/^user\.[^\0]{1,250}$/),
+      z.string().max(90_000).nullable(),
+    ),
+  })
   .meta({ id: "PatchExtendedAttributesRequest" });
 
 /** `GET …/files/watch`: server-sent events named `change`, `overflow`, `error`. */
 export const watchQuerySchema = z.object({ ...asUser, recursive: flagQuerySchema.default(true) });
+/** One change below a watched directory. */
 export const fileChangeSchema = z
   .object({
     kind: z.enum(["created", "modified", "removed", "renamed", "attributes", "overflow"]),

@@ -16,7 +16,10 @@ export const previewSchema = z
   })
   .meta({ id: "Preview" });
 export type Preview = z.infer<typeof previewSchema>;
-export const previewListSchema = z.object({ items: z.array(previewSchema) }).meta({ id: "PreviewList" });
+/** `GET …/previews` */
+export const previewListSchema = z
+  .object({ items: z.array(previewSchema) })
+  .meta({ id: "PreviewList" });
 
 /** `PUT /v1/sandboxes/{id}/previews/{port}` */
 export const putPreviewRequestSchema = z
@@ -37,13 +40,27 @@ const LINK_LIFE_MS_MAX = 90 * 24 * 3600 * 1000;
 
 /** `POST …/previews/{port}/links` */
 export const createLinkRequestSchema = z
-  .strictObject({ expiresInMs: z.number().int().min(1000).max(LINK_LIFE_MS_MAX).default(24 * 3600 * 1000) })
+  .strictObject({
+    expiresInMs: z
+      .number()
+      .int()
+      .min(1000)
+      .max(LINK_LIFE_MS_MAX)
+      .default(24 * 3600 * 1000),
+  })
   .meta({ id: "CreateLinkRequest" });
 export type CreateLinkRequest = z.input<typeof createLinkRequestSchema>;
 
 /** A link; its URL is shown once, when it is made. */
 export const linkSchema = z
-  .object({ id: objectIdSchema, port: portSchema, createdAt: instant, expiresAt: instant, url: z.string().optional() })
+  .object({
+    id: objectIdSchema,
+    port: portSchema,
+    createdAt: instant,
+    expiresAt: instant,
+    url: z.string().optional(),
+  })
   .meta({ id: "Link" });
 export type Link = z.infer<typeof linkSchema>;
+/** `GET …/previews/{port}/links`; URLs are not shown again. */
 export const linkListSchema = z.object({ items: z.array(linkSchema) }).meta({ id: "LinkList" });

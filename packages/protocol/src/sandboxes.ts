@@ -40,7 +40,11 @@ const MIB = 1024 * 1024;
 /** Limits of one sandbox, as asked for; what is left out gets the daemon's default. */
 export const limitsRequestSchema = z.strictObject({
   /** Memory, tmpfs included */
-  memoryBytes: z.number().int().min(16 * MIB).optional(),
+  memoryBytes: z
+    .number()
+    .int()
+    .min(16 * MIB)
+    .optional(),
   /** CPUs, fractions allowed */
   cpuCount: z.number().min(0.05).max(1024).optional(),
   /** Processes and threads */
@@ -48,7 +52,12 @@ export const limitsRequestSchema = z.strictObject({
   /** Open files of one process */
   openFilesMax: z.number().int().min(64).max(1_048_576).optional(),
   /** Bytes of the workspace; null asks for none */
-  diskBytes: z.number().int().min(16 * MIB).nullable().optional(),
+  diskBytes: z
+    .number()
+    .int()
+    .min(16 * MIB)
+    .nullable()
+    .optional(),
 });
 export type LimitsRequest = z.infer<typeof limitsRequestSchema>;
 
@@ -62,7 +71,12 @@ export const limitsSchema = z.object({
 });
 export type Limits = z.infer<typeof limitsSchema>;
 
-const durationMs = z.number().int().min(1000).max(10 * 365 * 24 * 3600 * 1000);
+const durationMs = z
+  .number()
+  .int()
+  .min(1000)
+  .max(10 * 365 * 24 * 3600 * 1000);
+/** What happens to a sandbox when a timeout comes. */
 export const endActionSchema = z.enum(["freeze", "stop", "destroy"]);
 export type EndAction = z.infer<typeof endActionSchema>;
 
@@ -105,7 +119,10 @@ export const createSandboxRequestSchema = z
     /** Environment of every command in the sandbox */
     env: envSchema.default({}),
     /** Previews to open: ports, or ports with options */
-    ports: z.array(z.union([portSchema, portRequestSchema])).max(32).default([]),
+    ports: z
+      .array(z.union([portSchema, portRequestSchema]))
+      .max(32)
+      .default([]),
     /** Visibility of previews that name none */
     visibility: visibilitySchema.default("private"),
     limits: limitsRequestSchema.default({}),
@@ -161,6 +178,7 @@ export const sandboxSchema = z
   .meta({ id: "Sandbox" });
 export type Sandbox = z.infer<typeof sandboxSchema>;
 
+/** A page of `GET /v1/sandboxes`. */
 export const sandboxPageSchema = pageOf(sandboxSchema).meta({ id: "SandboxPage" });
 export type SandboxPage = z.infer<typeof sandboxPageSchema>;
 
@@ -173,7 +191,13 @@ export const listSandboxesQuerySchema = pageQuerySchema.extend({
 
 /** `POST /v1/sandboxes/{id}/keepalive`: no idle rest before this time has passed. */
 export const keepAliveRequestSchema = z
-  .strictObject({ forMs: z.number().int().min(0).max(24 * 3600 * 1000) })
+  .strictObject({
+    forMs: z
+      .number()
+      .int()
+      .min(0)
+      .max(24 * 3600 * 1000),
+  })
   .meta({ id: "KeepAliveRequest" });
 
 /** `GET /v1/sandboxes/{id}/usage` */
@@ -198,4 +222,5 @@ export const templateSchema = z
   })
   .meta({ id: "Template" });
 export type Template = z.infer<typeof templateSchema>;
+/** A page of `GET /v1/templates`. */
 export const templatePageSchema = pageOf(templateSchema).meta({ id: "TemplatePage" });

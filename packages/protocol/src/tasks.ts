@@ -1,12 +1,27 @@
 import { z } from "zod";
-import { instant, objectIdSchema, pageOf, sandboxIdSchema, sandboxPathSchema, userSchema, envSchema } from "./common.ts";
+import {
+  instant,
+  objectIdSchema,
+  pageOf,
+  sandboxIdSchema,
+  sandboxPathSchema,
+  userSchema,
+  envSchema,
+} from "./common.ts";
 import { commandSchema } from "./exec.ts";
 
 /**
  * States of a task. `interrupted`: the daemon or the sandbox ended while it ran, and its outcome
  * is not known.
  */
-export const taskStateSchema = z.enum(["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]);
+export const taskStateSchema = z.enum([
+  "queued",
+  "running",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "interrupted",
+]);
 export type TaskState = z.infer<typeof taskStateSchema>;
 
 /** `POST /v1/sandboxes/{id}/tasks`: one headless command, durable, one at a time in a sandbox. */
@@ -17,7 +32,12 @@ export const createTaskRequestSchema = z
     user: userSchema.optional(),
     env: envSchema.optional(),
     /** Milliseconds until the task is ended, default 10 minutes */
-    timeoutMs: z.number().int().min(1000).max(24 * 3600 * 1000).default(600_000),
+    timeoutMs: z
+      .number()
+      .int()
+      .min(1000)
+      .max(24 * 3600 * 1000)
+      .default(600_000),
     metadata: z.record(z.string().min(1).max(128), z.string().max(1024)).default({}),
   })
   .meta({ id: "CreateTaskRequest" });
@@ -49,6 +69,7 @@ export const taskSchema = z
   })
   .meta({ id: "Task" });
 export type Task = z.infer<typeof taskSchema>;
+/** A page of `GET …/tasks`. */
 export const taskPageSchema = pageOf(taskSchema).meta({ id: "TaskPage" });
 export type TaskPage = z.infer<typeof taskPageSchema>;
 
