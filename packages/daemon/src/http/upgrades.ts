@@ -87,16 +87,24 @@ export class Upgrades {
       throw new BelljarError("BAD_REQUEST", "only WebSocket upgrades are served");
     }
     await this.#context.sandboxes.get(target.id);
-    const webSocket = await this.#handshake(request, socket, head);
+    const { ended } = await this.#handshake(target, { request, socket, head });
     return async (note: (fields: Record<string, unknown>) => void) => {
-      await this.#serve(webSocket, target);
+      await ended;
       note({ outcome: "ok", sandboxId: target.id, caller: identity?.name ?? null });
     };
   }
 
-  #handshake(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<WebSocket> {
+  #handshake(
+    target: Target,
+    { request, socket, head }: { request: IncomingMessage; socket: Duplex; head: Buffer },
+  ): Promise<{ ended: Promise<void> }> {
     // ws answers a malformed handshake itself and then never calls back; the socket is closed by it.
-    return new Promise((resolve) => this.#server.handleUpgrade(request, socket, head, resolve));
+    return new Promise((resolve) => {
+      this.#server.handleUpgrade(request, socket, head, (webSocket) => {
+        // Served in this very turn: a message that comes before anyone listens is lost.
+        resolve({ ended: this.#serve(webSocket, target) });
+      });
+    });
   }
 
   async #serve(webSocket: WebSocket, target: Target): Promise<void> {

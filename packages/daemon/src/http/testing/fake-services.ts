@@ -163,6 +163,9 @@ export function fakeGuest() {
 export function connectTo(api: HttpApi): Duplex {
   const [ours, theirs] = duplexPair();
   Object.defineProperty(theirs, "remoteAddress", { value: "192.0.2.1" });
+  // As the gateway couples them: a half that is destroyed says nothing to the other one.
+  ours.once("close", () => theirs.destroy());
+  theirs.once("close", () => ours.destroy());
   api.server.emit("connection", theirs);
   return ours;
 }
