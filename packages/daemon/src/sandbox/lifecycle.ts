@@ -125,15 +125,7 @@ export class Lifecycle {
     await registry.begin(record, "stop");
     this.#options.startCommands.end(record.id);
     const measuredBytes = hadProcesses ? await this.#measure(record.id) : undefined;
-    try {
-      if (wasFrozen) await driver.thaw(record.id);
-      if (hadProcesses) await this.#shutdown(record);
-    } catch (error) {
-      this.#options.logger.debug("sandbox.shutdown", {
-        sandboxId: record.id,
-        error: describeError(error),
-      });
-    }
+    if (hadProcesses) await this.#endGently(record, wasFrozen);
     await this.#killed(record, { reason, measuredBytes });
   }
 
@@ -166,10 +158,7 @@ export class Lifecycle {
     await registry.begin(record, keepWorkspace ? "destroy-keep" : "destroy");
     startCommands.end(record.id);
     // Processes of a workspace that stays get the chance to write what they hold.
-    if (keepWorkspace && hadProcesses) {
-      if (state === "frozen") await driver.thaw(record.id);
-      await this.#shutdown(record).catch(() => undefined);
-    }
+    if (keepWorkspace && hadProcesses) await this.#endGently(record, state === "frozen");
     await driver.kill(record.id);
     admission.release(record.id);
     if (keepWorkspace) {
@@ -324,6 +313,19 @@ export class Lifecycle {
         pending: "destroy",
         error: why,
         name: null,
+      });
+    }
+  }
+
+  /** TERM and its grace. What fails here, a guest that is gone or hostile, the kill that follows makes good. */
+  async #endGently(record: SandboxRecord, isFrozen: boolean): Promise<void> {
+    try {
+      if (isFrozen) await this.#options.driver.thaw(record.id);
+      await this.#shutdown(record);
+    } catch (error) {
+      this.#options.logger.debug("sandbox.shutdown", {
+        sandboxId: record.id,
+        error: describeError(error),
       });
     }
   }

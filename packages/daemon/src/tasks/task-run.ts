@@ -42,6 +42,7 @@ export class TaskRun {
   #session: ExecSession | undefined;
   #isCancelAsked: boolean;
   #isDetached = false;
+  #isOver = false;
   #phase: Phase = "not-started";
 
   constructor(options: TaskRunOptions) {
@@ -52,6 +53,11 @@ export class TaskRun {
   /** Resolves when the task has its outcome, or this daemon lets go of it. */
   get finished(): Promise<void> {
     return this.#finished.promise;
+  }
+
+  /** Whether its outcome is being written, or is: the sandbox is free for another task. */
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   /** Starts the command. Never rejects. */
@@ -189,6 +195,7 @@ export class TaskRun {
     const { recorder, clock } = this.#options;
     recorder.event("state", { state: outcome.state });
     recorder.event("done", { state: outcome.state });
+    this.#isOver = true;
     await recorder.flush({
       errorMessage: null,
       exitCode: null,

@@ -1,6 +1,6 @@
 import { BelljarError } from "@belljar/protocol";
 import type { CreateTaskInput, Task, TaskEvent } from "@belljar/protocol";
-import { randomName } from "../kernel/index.ts";
+import { KeyedLock, randomName } from "../kernel/index.ts";
 import type { Clock, SandboxId } from "../kernel/index.ts";
 import { describeError } from "../log/index.ts";
 import type { Logger } from "../log/index.ts";
@@ -38,7 +38,7 @@ class StoredTasks implements TaskService {
   /** Unfinished tasks by sandbox: one at a time each */
   readonly #runs = new Map<SandboxId, { id: string; run: TaskRun }>();
   readonly #waiting = new Map<string, Set<() => void>>();
-  readonly #keysUnderWay = new Map<string, Promise<Task>>();
+  readonly #keys = new KeyedLock<string>();
   #isClosing = false;
 
   constructor(options: TaskServiceOptions) {
@@ -70,14 +70,9 @@ class StoredTasks implements TaskService {
       key: caller.idempotencyKey,
       requestHash: hashRequest({ kind: "task", sandboxId, input }),
     };
-    const place = JSON.stringify([request.owner, request.key]);
     // One after the other: the second finds what the first has stored.
-    await this.#keysUnderWay.get(place)?.catch(() => undefined);
-    const made = this.#makeOnce(sandboxId, input, request).finally(() =>
-      this.#keysUnderWay.delete(place),
-    );
-    this.#keysUnderWay.set(place, made);
-    return await made;
+    const place = JSON.stringify([request.owner, request.key]);
+    return await this.#keys.run(place, () => this.#makeOnce(sandboxId, input, request));
   }
 
   async get(id: string): Promise<Task> {
@@ -214,16 +209,24 @@ class StoredTasks implements TaskService {
 
   #run(task: TaskEntry, sequence: number, tails: { stdout: string; stderr: string }): TaskRun {
     const { store, clock, sandboxes, logger } = this.#options;
-    const written = () => this.#ring(task.id);
+    const written = () => {
+      // Whoever hears of the end may begin the next task at once.
+      if (run.isOver) this.#forgetRun(task);
+      this.#ring(task.id);
+    };
     const recorder = new TaskRecorder({ store, clock, task, sequence, tails, written });
     const run = new TaskRun({ task, recorder, store, sandboxes, clock, logger });
     this.#runs.set(task.sandboxId, { id: task.id, run });
     return run;
   }
 
+  #forgetRun(task: TaskEntry): void {
+    if (this.#runs.get(task.sandboxId)?.id === task.id) this.#runs.delete(task.sandboxId);
+  }
+
   async #ended(task: TaskEntry): Promise<void> {
     if (this.#isClosing) return;
-    if (this.#runs.get(task.sandboxId)?.id === task.id) this.#runs.delete(task.sandboxId);
+    this.#forgetRun(task);
     this.#ring(task.id);
     try {
       const ended = await this.get(task.id);

@@ -20,7 +20,7 @@ export async function writeRoot(target: HostPath, entries: readonly RootEntry[])
     await rename(temporary, target);
   } catch (error) {
     // oxlint-disable-next-line house/no-recursive-rm -- a path that this very call has made, with a random name
-    await rm(temporary, { recursive: true, force: true });
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
     // Another one may have been faster: it has made the same.
     if (await isDirectory(target)) return;
     const reason = error instanceof Error ? error.message : String(error);
