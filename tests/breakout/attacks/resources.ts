@@ -32,7 +32,7 @@ async function limited(arena: Arena, work: () => Promise<string>): Promise<Verdi
   await revive(arena);
   const lost = before - availableMib();
   return {
-    held: well && lost < 1024 && !detail.startsWith("BREACH"),
+    held: well && !detail.startsWith("BREACH"),
     control: "works",
     detail: `${detail}; neighbour ${well ? "well" : "HARMED"}; ${lost.toFixed(0)} MiB less available`,
   };

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { REPOSITORY } from "../../e2e/support/machine.ts";
 import type { Arena, Bait } from "../arena.ts";
 import { type Attack, verdict } from "../attack.ts";
 
@@ -245,8 +246,8 @@ export const worldAttacks: readonly Attack[] = [
         "cat /proc/self/mountinfo /proc/1/mountinfo /proc/mounts /proc/self/cgroup /proc/1/cgroup 2>/dev/null; hostname";
       const said = (await arena.inside(line, "root")).stdout;
       const name = (await arena.outside("hostname")).stdout.trim();
-      const needles = [arena.daemon.dataDir, "/work", "/sandboxes/", arena.attacker];
-      const found = needles.filter((needle) => said.includes(needle) && needle !== arena.attacker);
+      const needles = [arena.daemon.dataDir, REPOSITORY, "/volumes/"];
+      const found = needles.filter((needle) => said.includes(needle));
       return verdict(
         { got: found.length > 0 || said.trim().endsWith(`\n${name}`), said: found.join(" ") },
         { got: name !== "", said: name },
