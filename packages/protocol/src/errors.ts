@@ -234,11 +234,6 @@ export const ERRORS = {
     retryable: false,
     hint: "Open the port first: `belljar preview open`.",
   },
-  PREVIEW_DENIED: {
-    status: 401,
-    retryable: false,
-    hint: "Open the preview from `belljar preview open`, or ask its owner for a link.",
-  },
   PREVIEW_GRANT_INVALID: {
     status: 401,
     retryable: false,

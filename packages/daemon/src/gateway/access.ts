@@ -3,6 +3,9 @@ import type { SandboxId } from "../kernel/index.ts";
 import { fieldOf } from "./answers.ts";
 import { ownCookie } from "./cookies.ts";
 import { type Grant, type Grants, matches } from "./grants.ts";
+import { isForeignCall } from "./cross-site.ts";
+import type { ClientRequest } from "./client-request.ts";
+import type { HostTable } from "./hosts.ts";
 import type { PreviewRecord, TokenVerifier } from "./ports.ts";
 import type { Throttle } from "./throttle.ts";
 import type { RequestHead } from "./wire/index.ts";
@@ -23,6 +26,7 @@ const REMEMBERED_MAX = 4_096;
 const PUBLIC: Access = { kind: "public" };
 
 export interface AccessOptions {
+  readonly hosts: HostTable;
   readonly grants: Grants;
   readonly tokens: TokenVerifier;
   /** Wall clock, `ms` */
@@ -38,7 +42,8 @@ export interface AccessOptions {
 export class AccessControl {
   readonly #options: AccessOptions;
   readonly #remembered = new Map<string, Grant>();
-  #forgottenCount = 0;
+  /** Grows whenever something was forgotten: an answer that was sought before then may be out of date */
+  changeCount = 0;
 
   constructor(options: AccessOptions) {
     this.#options = options;
@@ -46,16 +51,15 @@ export class AccessControl {
 
   /** Undefined is no. Answers at once for a public preview, so that it costs no turn of the event loop. */
   decide(
-    head: RequestHead,
+    { head, facts }: Pick<ClientRequest, "head" | "facts">,
     target: Target,
     record: PreviewRecord | undefined,
-    address: string,
   ): Access | undefined | Promise<Access | undefined> {
     if (record?.visibility === "public") return PUBLIC;
     const token = fieldOf(head, "x-belljar-token");
-    if (token !== undefined) return this.#byToken(token, target, record, address);
-    const session = sessionOf(head);
-    if (session === undefined) return undefined;
+    if (token !== undefined) return this.#byToken(token, target, record, facts.address);
+    const session = sessionOf(head, facts.protocol);
+    if (session === undefined || isForeignCall(head, target, this.#options.hosts)) return undefined;
     const known = this.#remembered.get(session);
     if (known !== undefined && known.expiresAtMs > this.#options.now()) {
       return mayEnter(known, target, record)
@@ -82,7 +86,7 @@ export class AccessControl {
 
   /** Forgets what it remembered of a sandbox's grants. */
   forget(id: SandboxId): void {
-    this.#forgottenCount += 1;
+    this.changeCount += 1;
     for (const [token, grant] of this.#remembered) {
       if (grant.sandboxId === id) this.#remembered.delete(token);
     }
@@ -93,11 +97,11 @@ export class AccessControl {
     target: Target,
     record: PreviewRecord | undefined,
   ): Promise<Access | undefined> {
-    const forgottenCount = this.#forgottenCount;
+    const { changeCount } = this;
     const grant = await this.#options.grants.resolve(token);
     if (grant === undefined || !mayEnter(grant, target, record)) return undefined;
     // A revocation while the store was asked must not be outlived by what the store said before it.
-    if (forgottenCount === this.#forgottenCount) {
+    if (changeCount === this.changeCount) {
       if (this.#remembered.size >= REMEMBERED_MAX) this.#remembered.clear();
       this.#remembered.set(token, grant);
     }
@@ -130,10 +134,10 @@ function mayEnter(grant: Grant, target: Target, record: PreviewRecord | undefine
   return grant.isOwner || record.visibility !== "private";
 }
 
-function sessionOf(head: RequestHead): string | undefined {
+function sessionOf(head: RequestHead, protocol: string): string | undefined {
   for (const { name, value } of head.fields) {
     if (name !== "cookie") continue;
-    const session = ownCookie(value);
+    const session = ownCookie(value, protocol);
     if (session !== undefined) return session;
   }
   return undefined;

@@ -28,10 +28,10 @@ export class ApiRoute implements ExchangeOwner {
 
   #upstreamOf(connection: ClientConnection, client: ClientFacts): Upstream {
     const known = this.#upstreams.get(connection);
-    if (known?.isUsable === true && clientOf(known.stream) === client.address) return known;
+    if (known?.isUsable === true && isSameClient(clients.get(known.stream), client)) return known;
     known?.destroy();
     const [ours, theirs] = duplexPair();
-    addresses.set(ours, client.address);
+    clients.set(ours, client);
     Object.defineProperties(theirs, {
       remoteAddress: { value: client.address },
       encrypted: { value: client.protocol === "https" },
@@ -72,8 +72,8 @@ export class ApiRoute implements ExchangeOwner {
   }
 }
 
-const addresses = new WeakMap<Duplex, string>();
+const clients = new WeakMap<Duplex, ClientFacts>();
 
-function clientOf(stream: Duplex): string | undefined {
-  return addresses.get(stream);
+function isSameClient(known: ClientFacts | undefined, client: ClientFacts): boolean {
+  return known?.address === client.address && known.protocol === client.protocol;
 }

@@ -2,8 +2,9 @@ import type { Socket } from "node:net";
 import { BelljarError } from "@belljar/protocol";
 import { answerText, jsonRefusal } from "./answers.ts";
 import { type ClientFacts, ClientRequest } from "./client-request.ts";
+import { ConnectionDeadlines, type Waiting } from "./connection-deadlines.ts";
 import type { GatewayLimits } from "./limits.ts";
-import type { Expirable, Sweeper } from "./sweeper.ts";
+import type { Sweeper } from "./sweeper.ts";
 import {
   findHeadEnd,
   isToken,
@@ -12,10 +13,8 @@ import {
   type RequestHead,
 } from "./wire/index.ts";
 
-/** `ms` and bytes that a closing connection still reads, so that the client sees the answer before a reset. */
-const LINGER_MS = 2_000;
+/** Bytes that a closing connection still reads, so that the client sees the answer before a reset. */
 const LINGER_BYTES_MAX = 1024 * 1024;
-const NEVER = Number.POSITIVE_INFINITY;
 
 const HEAD = 0;
 const BUSY = 1;
@@ -33,20 +32,17 @@ export interface ConnectionHooks {
   onClosed(connection: ClientConnection): void;
 }
 
-type Waiting = "head" | "idle" | "body" | "response" | "stall" | "linger" | "nothing";
-
 /**
  * One client connection: reads one request at a time, hands it on, and reads the next when its
  * answer is complete. Bytes that nobody asked for yet stay in one small buffer, then in the kernel.
  */
-export class ClientConnection implements Expirable {
-  deadlineMs = NEVER;
+export class ClientConnection {
   readonly socket: Socket;
   /** Who holds the connection: a client, or an edge */
   readonly direct: ClientFacts;
   readonly #hooks: ConnectionHooks;
   #phase: 0 | 1 | 2 | 3 = HEAD;
-  #waiting: Waiting = "nothing";
+  readonly #deadlines: ConnectionDeadlines;
   #pending: Buffer | undefined;
   #request: ClientRequest | undefined;
   #isProcessing = false;
@@ -58,8 +54,8 @@ export class ClientConnection implements Expirable {
     this.socket = socket;
     this.direct = direct;
     this.#hooks = hooks;
-    this.#wait("head", hooks.limits.headTimeoutMs);
-    hooks.sweeper.add(this);
+    this.#deadlines = new ConnectionDeadlines(hooks.sweeper, (what) => this.#onTimeUp(what));
+    this.#deadlines.wait("head", hooks.limits.headTimeoutMs);
     socket.on("data", (chunk: Buffer) => this.#onData(chunk));
     socket.on("drain", () => this.#onDrain());
     socket.on("end", () => this.#onEnd());
@@ -99,68 +95,76 @@ export class ClientConnection implements Expirable {
       return;
     }
     this.#phase = HEAD;
-    this.#wait("idle", this.#hooks.limits.idleTimeoutMs);
+    this.#awaitHead();
     if (this.#pending !== undefined || this.#isPaused) this.#process();
   }
 
   /** From now on every byte goes to the request's user, both ways. */
   becomeTunnel(): void {
     this.#phase = TUNNEL;
-    this.#wait("nothing", NEVER);
+    this.#deadlines.waitForNothing();
   }
 
+  /**
+   * While the app takes the body the client has to send some, and else the app has to take some. Once
+   * an answer has begun neither is timed: two streams may rest as long as both sides stay.
+   */
   onBodyWantedChange(): void {
-    const { limits } = this.#hooks;
-    if (this.#request?.isBodyWanted === true && this.#phase === BUSY && !this.#request.isBodyDone) {
+    const request = this.#request;
+    if (request !== undefined && this.#phase === BUSY && !request.isBodyDone) {
       this.#progressBytes = 0;
-      this.#wait("body", limits.bodyProgressWindowMs);
-    } else if (this.#waiting === "body") {
-      this.#wait("nothing", NEVER);
+      if (request.hasAnswerBegun) this.#deadlines.waitForNothing();
+      else if (request.isBodyWanted) this.#awaitBody();
+      else this.awaitApp();
     }
     this.#process();
   }
 
-  /** The user waits for the head of an answer. */
-  awaitResponse(): void {
-    this.#wait("response", this.#hooks.limits.responseTimeoutMs);
+  /** The app is to answer, or to take more of a body. */
+  awaitApp(): void {
+    this.#deadlines.wait("app", this.#hooks.limits.responseTimeoutMs);
   }
 
-  /** The answer has begun, or time is kept elsewhere. */
+  /** The answer has begun. */
   awaitNothing(): void {
-    if (this.#waiting === "response") this.#wait("nothing", NEVER);
+    this.#deadlines.waitForNothing();
   }
 
+  /** Bytes wait for the client to take them. */
   noteStalled(): void {
-    if (this.#phase !== LINGER) this.#wait("stall", this.#hooks.limits.clientStallTimeoutMs);
+    this.#deadlines.noteStalled(this.#hooks.limits.clientStallTimeoutMs);
   }
 
-  onDeadline(): void {
-    const request = this.#request;
-    switch (this.#waiting) {
+  /** The time for a head runs from its first byte, but not while answers before it are still to be taken. */
+  #awaitHead(): void {
+    const { limits } = this.#hooks;
+    if (this.socket.writableNeedDrain) this.#deadlines.waitForNothing();
+    else if (this.#pending === undefined) this.#deadlines.wait("idle", limits.idleTimeoutMs);
+    else this.#deadlines.wait("head", limits.headTimeoutMs);
+  }
+
+  #awaitBody(): void {
+    this.#deadlines.wait("body", this.#hooks.limits.bodyProgressWindowMs);
+  }
+
+  #onTimeUp(what: Waiting | "stall"): void {
+    const user = this.#request?.user;
+    switch (what) {
       case "head":
         if (this.#pending === undefined) this.destroy();
-        else
-          this.#refuse(
-            new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's head took too long"),
-          );
+        else this.#refuse(timedOut("the request's head took too long"));
         break;
       case "idle":
         this.#linger();
         break;
       case "body":
-        if (this.#progressBytes >= this.#hooks.limits.bodyProgressBytesMin) {
-          this.#progressBytes = 0;
-          this.#wait("body", this.#hooks.limits.bodyProgressWindowMs);
-        } else {
-          this.#wait("nothing", NEVER);
-          request?.user?.onFailure(
-            new BelljarError("HTTP_REQUEST_TIMEOUT", "the request's body stopped coming"),
-          );
-        }
+        if (this.#progressBytes === 0)
+          user?.onFailure(timedOut("the request's body stopped coming"));
+        else this.#awaitBody();
+        this.#progressBytes = 0;
         break;
-      case "response":
-        this.#wait("nothing", NEVER);
-        request?.user?.onFailure(
+      case "app":
+        user?.onFailure(
           new BelljarError("PREVIEW_TIMEOUT", "the app did not begin to answer in time"),
         );
         break;
@@ -169,13 +173,7 @@ export class ClientConnection implements Expirable {
         this.destroy();
         break;
       default:
-        this.deadlineMs = NEVER;
     }
-  }
-
-  #wait(waiting: Waiting, durationMs: number): void {
-    this.#waiting = waiting;
-    this.deadlineMs = durationMs === NEVER ? NEVER : this.#hooks.sweeper.nowMs + durationMs;
   }
 
   #onData(chunk: Buffer): void {
@@ -184,9 +182,8 @@ export class ClientConnection implements Expirable {
       if (this.#lingerBytes > LINGER_BYTES_MAX) this.destroy();
       return;
     }
-    if (this.#phase === HEAD && this.#waiting === "idle")
-      this.#wait("head", this.#hooks.limits.headTimeoutMs);
     this.#pending = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
+    if (this.#phase === HEAD && this.#deadlines.waiting === "idle") this.#awaitHead();
     this.#process();
   }
 
@@ -202,17 +199,27 @@ export class ClientConnection implements Expirable {
 
   /** Reads on while bytes are wanted; a client whose next bytes must wait is left to its socket's window. */
   #settleFlow(): void {
-    const request = this.#request;
-    const isBodyHeldBack = request !== undefined && !request.isBodyWanted && !request.isBodyDone;
-    const mustWait =
-      this.#phase === TUNNEL
-        ? isTunnelHeldBack(request)
-        : this.#phase === BUSY &&
-          (this.#pending !== undefined || (isBodyHeldBack && this.#isPaused));
+    const mustWait = this.#mustWait();
     if (mustWait === this.#isPaused) return;
     this.#isPaused = mustWait;
     if (mustWait) this.socket.pause();
     else this.socket.resume();
+  }
+
+  #mustWait(): boolean {
+    const request = this.#request;
+    switch (this.#phase) {
+      case HEAD:
+        return this.#pending !== undefined && this.socket.writableNeedDrain;
+      case BUSY: {
+        const isHeldBack = request !== undefined && !request.isBodyWanted && !request.isBodyDone;
+        return this.#pending !== undefined || (isHeldBack && this.#isPaused);
+      }
+      case TUNNEL:
+        return request !== undefined && !request.isBodyWanted;
+      case LINGER:
+        return false;
+    }
   }
 
   #step(bytes: Buffer): boolean {
@@ -228,6 +235,8 @@ export class ClientConnection implements Expirable {
   }
 
   #readHead(bytes: Buffer): boolean {
+    // A client that takes no answers is asked for no further requests: they would pile up in memory.
+    if (this.socket.writableNeedDrain) return false;
     // RFC 9112 §2.2: one empty line before a request is tolerated; some clients send it after a body.
     const from = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0;
     let head: RequestHead;
@@ -245,7 +254,7 @@ export class ClientConnection implements Expirable {
     }
     this.#pending = end < bytes.length ? bytes.subarray(end) : undefined;
     this.#phase = BUSY;
-    this.#wait("nothing", NEVER);
+    this.#deadlines.waitForNothing();
     const request = new ClientRequest(this, head, this.#hooks.identify(this.direct, head));
     this.#request = request;
     this.#hooks.handle(request);
@@ -268,7 +277,7 @@ export class ClientConnection implements Expirable {
     this.#progressBytes += end;
     this.#pending = end < bytes.length ? bytes.subarray(end) : undefined;
     const { isBodyDone } = request;
-    if (isBodyDone && this.#waiting === "body") this.#wait("nothing", NEVER);
+    if (isBodyDone) this.#deadlines.waitForNothing();
     if (parts.length > 0 || isBodyDone) request.user?.onBody(parts, isBodyDone);
     return true;
   }
@@ -284,28 +293,38 @@ export class ClientConnection implements Expirable {
     }
   }
 
+  /** Closes once the client has taken everything; until then only a client that takes nothing is cut off. */
   #linger(): void {
     this.#phase = LINGER;
     this.#pending = undefined;
-    this.#wait("linger", LINGER_MS);
-    this.socket.end();
+    this.#deadlines.waitForNothing();
+    this.noteStalled();
+    this.socket.end(() => {
+      this.#deadlines.noteDrained();
+      this.#deadlines.wait("linger", this.#hooks.limits.lingerTimeoutMs);
+    });
     this.#isPaused = false;
     this.socket.resume();
   }
 
   #onDrain(): void {
-    if (this.#waiting === "stall") this.#wait("nothing", NEVER);
-    this.#request?.user?.onClientDrain();
+    this.#deadlines.noteDrained();
+    if (this.#phase === HEAD) {
+      this.#awaitHead();
+      this.#process();
+    } else {
+      this.#request?.user?.onClientDrain();
+    }
   }
 
   #onEnd(): void {
     if (this.#phase === TUNNEL) this.#request?.user?.onClientEnd();
-    else if (this.#phase === HEAD && this.#pending === undefined) this.socket.end();
-    else this.destroy();
+    else if (this.#phase === HEAD) this.#linger();
+    else if (this.#phase === BUSY) this.destroy();
   }
 
   #onClose(): void {
-    this.#hooks.sweeper.remove(this);
+    this.#deadlines.end();
     this.#hooks.onClosed(this);
     const request = this.#request;
     this.#request = undefined;
@@ -313,8 +332,8 @@ export class ClientConnection implements Expirable {
   }
 }
 
-function isTunnelHeldBack(request: ClientRequest | undefined): boolean {
-  return request !== undefined && !request.isBodyWanted;
+function timedOut(what: string): BelljarError {
+  return new BelljarError("HTTP_REQUEST_TIMEOUT", what);
 }
 
 /** Tells a TLS or binary client what is wrong without waiting for a head that never ends. */

@@ -61,6 +61,11 @@ export class ClientRequest {
     this.user = user;
   }
 
+  /** Takes the request back from its user. */
+  detach(): void {
+    this.user = undefined;
+  }
+
   wantBody(isWanted: boolean): void {
     if (this.isBodyWanted === isWanted || this.isEnded) return;
     this.isBodyWanted = isWanted;

@@ -18,8 +18,11 @@ export function stripCookies(value: string): string {
     .replace(/^ +/, "");
 }
 
-/** The value of our cookie in a Cookie header; the https spelling wins. */
-export function ownCookie(value: string): string | undefined {
+/**
+ * The value of our cookie in a Cookie header; the prefixed spelling wins, and over https it is the
+ * only one: any other host of the domain can set the plain one, for this host too.
+ */
+export function ownCookie(value: string, protocol: string): string | undefined {
   if (!mentionsOurs(value)) return undefined;
   let plain: string | undefined;
   for (const pair of value.split(";")) {
@@ -27,14 +30,17 @@ export function ownCookie(value: string): string | undefined {
     if (mark === -1) continue;
     const name = pair.slice(0, mark).trim();
     if (name === SECURE_COOKIE) return pair.slice(mark + 1).trim();
-    if (name === PLAIN_COOKIE) plain ??= pair.slice(mark + 1).trim();
+    if (name === PLAIN_COOKIE && protocol !== "https") plain ??= pair.slice(mark + 1).trim();
   }
   return plain;
 }
 
-/** Whether a Set-Cookie header of an app tries to set a cookie of ours. */
+/**
+ * Whether a Set-Cookie header of an app tries to set a cookie of ours. A cookie without a name is
+ * sent back as its bare value, so `=belljar-preview=x` sets ours as well.
+ */
 export function setsOwnCookie(value: string): boolean {
-  return OURS.has(nameOf(value.split(";", 1)[0] ?? ""));
+  return OURS.has(nameOf((value.split(";", 1)[0] ?? "").replace(/^[\s=]+/, "")));
 }
 
 /**

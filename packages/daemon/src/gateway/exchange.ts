@@ -79,7 +79,7 @@ export class Exchange implements ClientUser, UpstreamUser {
     this.#request.attach(this);
     this.#upstream.attach(this);
     this.#upstream.stream.write(requestHeadText(head, this.#facts), "latin1");
-    if (this.#request.isBodyDone) this.#request.connection.awaitResponse();
+    if (this.#request.isBodyDone) this.#request.connection.awaitApp();
     else this.#request.wantBody(true);
   }
 
@@ -92,7 +92,7 @@ export class Exchange implements ClientUser, UpstreamUser {
         ? true
         : writeParts(stream, "", parts, { isChunked, isDone });
     this.#owner.onTraffic();
-    if (isDone && this.#response === undefined) this.#request.connection.awaitResponse();
+    if (isDone && this.#response === undefined) this.#request.connection.awaitApp();
     if (!isFlowing && !isDone) this.#request.wantBody(false);
   }
 
@@ -230,8 +230,9 @@ export class Exchange implements ClientUser, UpstreamUser {
       isChunked,
       isDone,
     });
-    if (isFlowing || isDone) return;
+    if (isFlowing) return;
     this.#request.connection.noteStalled();
+    if (isDone) return;
     this.#isUpstreamPaused = true;
     this.#upstream.stream.pause();
   }

@@ -456,6 +456,27 @@ const REQUESTS: RequestRow[] = [
   },
 ];
 
+test("a connection on which a 204 announced a body is not used again", async () => {
+  for (const [length, dialCount] of [
+    ["5", 2],
+    ["0", 1],
+  ] as const) {
+    await using app = await rawApp((socket) =>
+      socket.on("data", () =>
+        socket.write(`HTTP/1.1 204 No Content\r\nContent-Length: ${length}\r\n\r\n`),
+      ),
+    );
+    await using world = await createWorld();
+    world.ports.set(3000, app.port);
+    using client = await RawClient.to(world.port);
+    for (let answers = 1; answers <= 2; answers += 1) {
+      client.send(`GET / HTTP/1.1\r\nHost: ${world.host()}\r\n\r\n`);
+      await client.until((text) => text.split("\r\n\r\n").length > answers);
+    }
+    expect(world.dialCount).toBe(dialCount);
+  }
+});
+
 test("every malformed request is refused and reaches no app; its well-formed neighbour passes", async () => {
   const seen: string[] = [];
   await using app = await rawApp((socket) => {
@@ -592,6 +613,11 @@ const RESPONSES: ResponseRow[] = [
     name: "101 without a request for it",
     bad: "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     good: "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+  },
+  {
+    name: "an interim answer that announces a body",
+    bad: `HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n${ok("Content-Length: 0\r\n")}`,
+    good: `HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n${ok("Content-Length: 0\r\n")}`,
   },
   {
     name: "interim answers without end",

@@ -61,7 +61,7 @@ export class Front implements ConnectionHooks {
   }
 
   handle(request: ClientRequest): void {
-    const route = this.#options.hosts.route(request.head.authority);
+    const route = this.#options.hosts.route(request.head.authority.host);
     if (route.kind === "preview") {
       if (isReserved(request.head.target)) this.#options.reserved.handle(request, route);
       else this.#options.previews.handle(request, route);

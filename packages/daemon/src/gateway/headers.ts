@@ -18,11 +18,13 @@ export type ClientFraming = "as-length" | "chunked" | "until-close" | "none";
 const KEEP = 0;
 const DROP = 1;
 const COOKIE = 2;
-const AUTHORIZATION = 3;
+const CREDENTIAL = 3;
 const ORIGIN = 4;
 const LOCATION = 5;
 const CLEAR_SITE_DATA = 6;
-type Action = 0 | 1 | 2 | 3 | 4 | 5 | 6;
+/** Ours to say: never taken from clients or apps, but from the API */
+const OURS = 7;
+type Action = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7;
 
 const HOP_BY_HOP = [
   "connection",
@@ -44,7 +46,8 @@ const PROXY_CREDENTIALS = new Set(["proxy-authorization", "proxy-authentication-
 const REQUEST_ACTIONS = new Map<string, Action>([
   ...[...HOP_BY_HOP, "host"].map((name): [string, Action] => [name, DROP]),
   ["cookie", COOKIE],
-  ["authorization", AUTHORIZATION],
+  ["authorization", CREDENTIAL],
+  ["x-api-key", CREDENTIAL],
   ["origin", ORIGIN],
 ]);
 
@@ -68,19 +71,51 @@ function actionOf(
 ): Action {
   const cached = remembered.get(name);
   if (cached !== undefined) return cached;
-  const folded = name.replaceAll(/[_.]/g, "-");
-  const isOurs = IDENTITY.test(folded) || PROXY_CREDENTIALS.has(folded);
-  // An alias such as `transfer_encoding` is dropped like its original: some servers read both as one.
-  const alias = folded === name ? undefined : REQUEST_ACTIONS.get(folded);
-  const action = isOurs || alias !== undefined ? DROP : (known.get(name) ?? KEEP);
+  const action = judgeName(name, known);
   if (remembered.size >= REMEMBERED_NAMES_MAX) remembered.clear();
   remembered.set(name, action);
   return action;
 }
 
+function judgeName(name: string, known: ReadonlyMap<string, Action>): Action {
+  const folded = name.replaceAll(/[_.]/g, "-");
+  if (IDENTITY.test(folded) || PROXY_CREDENTIALS.has(folded)) return OURS;
+  // An alias such as `transfer_encoding` is dropped like its original: some servers read both as one.
+  const isAlias = folded !== name && REQUEST_ACTIONS.has(folded);
+  return isAlias ? DROP : (known.get(name) ?? KEEP);
+}
+
+/**
+ * The header lines of a message that go on, byte for byte where nothing in them changes; `rewrite`
+ * gives the value of any other, or undefined to leave it out.
+ */
+function keptLines(
+  { text, fields, connection }: Pick<RequestHead | ResponseHead, "text" | "fields" | "connection">,
+  judge: (name: string) => Action,
+  rewrite: (action: Action, value: string) => string | undefined,
+): string {
+  const extra = nominated(connection);
+  let kept = "";
+  let runFrom = fields[0]?.from ?? 0;
+  let runTo = runFrom;
+  for (const { name, value, to } of fields) {
+    const action = extra?.has(name) ? DROP : judge(name);
+    const rewritten = action === KEEP ? value : rewrite(action, value);
+    if (rewritten !== value) {
+      kept += text.slice(runFrom, runTo);
+      if (rewritten !== undefined) kept += `${name}: ${rewritten}\r\n`;
+      runFrom = to;
+    }
+    runTo = to;
+  }
+  return kept + text.slice(runFrom, runTo);
+}
+
 const USUAL_OPTIONS = new Set(["close", "keep-alive", "upgrade"]);
 
+/** The headers that a Connection header makes hop-by-hop. */
 function nominated(connection: readonly string[]): ReadonlySet<string> | undefined {
+  if (connection.length === 0) return undefined;
   const names = connection.filter((option) => !USUAL_OPTIONS.has(option));
   return names.length === 0 ? undefined : new Set(names);
 }
@@ -90,31 +125,12 @@ function nominated(connection: readonly string[]): ReadonlySet<string> | undefin
  * hop-by-hop or forged, plus Host, X-Forwarded-* and the framing. Ends in the blank line.
  */
 export function requestHeadText(head: RequestHead, facts: ForwardFacts): string {
-  const { text, fields } = head;
-  const extra = nominated(head.connection);
   const host = facts.localHost ?? head.authority.text;
-  let kept = "";
-  let runFrom = -1;
-  let runTo = -1;
-  for (const field of fields) {
-    const action = extra?.has(field.name)
-      ? DROP
-      : actionOf(field.name, REQUEST_ACTIONS, requestNames);
-    const isKept =
-      action === KEEP ||
-      (action !== DROP && rewrittenRequestValue(action, field.value, head, facts) === field.value);
-    if (isKept) {
-      if (runFrom === -1) runFrom = field.from;
-      runTo = field.to;
-      continue;
-    }
-    if (runFrom !== -1) kept += text.slice(runFrom, runTo);
-    runFrom = -1;
-    const value =
-      action === DROP ? undefined : rewrittenRequestValue(action, field.value, head, facts);
-    if (value !== undefined) kept += `${field.name}: ${value}\r\n`;
-  }
-  if (runFrom !== -1) kept += text.slice(runFrom, runTo);
+  const kept = keptLines(
+    head,
+    (name) => actionOf(name, REQUEST_ACTIONS, requestNames),
+    (action, value) => rewrittenRequestValue(action, value, head, facts),
+  );
   const forwarded = `X-Forwarded-For: ${facts.address}\r\nX-Forwarded-Host: ${head.authority.text}\r\nX-Forwarded-Proto: ${facts.protocol}\r\n`;
   return `${head.method} ${head.target} HTTP/1.1\r\nHost: ${host}\r\n${kept}${forwarded}${requestFraming(head)}\r\n`;
 }
@@ -132,14 +148,15 @@ function rewrittenRequestValue(
   head: RequestHead,
   facts: ForwardFacts,
 ): string | undefined {
+  if (action === DROP || action === OURS) return undefined;
   if (facts.kind === "api") return value;
   switch (action) {
     case COOKIE: {
       const stripped = stripCookies(value);
       return stripped === "" && value !== "" ? undefined : stripped;
     }
-    case AUTHORIZATION:
-      return /^bearer\s+bj[a-z]*_/i.test(value) ? undefined : value;
+    case CREDENTIAL:
+      return /^(?:[a-z]+\s+)?bj[a-z]*_/i.test(value) ? undefined : value;
     case ORIGIN:
       if (facts.localHost === undefined) return value;
       return value.toLowerCase() === `${facts.protocol}://${head.authority.text}`
@@ -164,27 +181,11 @@ export function responseHeadText(
   facts: ForwardFacts,
   answer: AnswerFacts,
 ): string {
-  const { text, fields } = response;
-  const extra = nominated(response.connection);
-  let kept = "";
-  let runFrom = -1;
-  let runTo = -1;
-  for (const field of fields) {
-    const action = extra?.has(field.name)
-      ? DROP
-      : actionOf(field.name, RESPONSE_ACTIONS, responseNames);
-    const value =
-      action === KEEP ? field.value : rewrittenResponseValue(action, field.value, request, facts);
-    if (value === field.value) {
-      if (runFrom === -1) runFrom = field.from;
-      runTo = field.to;
-      continue;
-    }
-    if (runFrom !== -1) kept += text.slice(runFrom, runTo);
-    runFrom = -1;
-    if (value !== undefined) kept += `${field.name}: ${value}\r\n`;
-  }
-  if (runFrom !== -1) kept += text.slice(runFrom, runTo);
+  const kept = keptLines(
+    response,
+    (name) => actionOf(name, RESPONSE_ACTIONS, responseNames),
+    (action, value) => rewrittenResponseValue(action, value, request, facts),
+  );
   return `HTTP/1.1 ${response.status} ${response.reason}\r\n${kept}${answerFraming(response, answer)}\r\n`;
 }
 
@@ -196,6 +197,7 @@ function rewrittenResponseValue(
 ): string | undefined {
   if (action === DROP) return undefined;
   if (facts.kind === "api") return value;
+  if (action === OURS) return undefined;
   const { authority } = request;
   switch (action) {
     case COOKIE:

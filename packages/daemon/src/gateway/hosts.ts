@@ -1,5 +1,4 @@
 import { parseSandboxId, type SandboxId } from "../kernel/index.ts";
-import type { Authority } from "./wire/index.ts";
 
 /** Where a request goes, judged by its Host alone. */
 export type HostRoute =
@@ -43,9 +42,8 @@ export class HostTable {
     this.#patterns = templates.map(patternOf);
   }
 
-  /** The route of an authority; the port in it plays no part, since edges and forwards change it. */
-  route(authority: Authority): HostRoute {
-    const { host } = authority;
+  /** The route of a lower-case host name. The port beside it plays no part, since edges and forwards change it. */
+  route(host: string): HostRoute {
     const known = this.#known.get(host);
     if (known !== undefined) return known;
     const route = this.#decide(host);

@@ -116,8 +116,10 @@ function build(options: GatewayOptions): {
     sessionLifeMs: limits.sessionLifeMs,
     onRevoked: (id: SandboxId) => previews.onChange(id),
   });
+  const hosts = new HostTable(options);
   const access = new AccessControl({
     grants,
+    hosts,
     tokens: options.tokens,
     now: () => clock.now(),
     throttle,
@@ -131,7 +133,7 @@ function build(options: GatewayOptions): {
   ];
   const reserved = new Reserved({ grants, previews, hold, clock, throttle, frameAncestors });
   const front = new Front({
-    hosts: new HostTable(options),
+    hosts,
     proxies: new TrustedProxies(options.trustedProxies ?? []),
     limits,
     sweeper,

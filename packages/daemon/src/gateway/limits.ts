@@ -8,13 +8,13 @@ export interface GatewayLimits {
   headTimeoutMs: number;
   /** `ms` that a kept-alive client connection may rest between requests */
   idleTimeoutMs: number;
-  /** `ms` in which a body that we are ready to read must make progress */
+  /** `ms` in which some of a body that we are ready to read must come, as long as it has no answer */
   bodyProgressWindowMs: number;
-  /** Bytes that count as progress */
-  bodyProgressBytesMin: number;
-  /** `ms` that a client may take none of the bytes waiting for it */
+  /** `ms` that a client may leave bytes waiting for it */
   clientStallTimeoutMs: number;
-  /** `ms` from a request's end to the head of the app's answer */
+  /** `ms` that a connection we have ended waits for the client to end it too */
+  lingerTimeoutMs: number;
+  /** `ms` from a request's end to the head of the app's answer, or that the app takes nothing of a body */
   responseTimeoutMs: number;
   /** Idle connections kept to one port of one sandbox */
   poolIdlePerPortMax: number;
@@ -44,8 +44,8 @@ export const DEFAULT_LIMITS: GatewayLimits = {
   headTimeoutMs: 10_000,
   idleTimeoutMs: 75_000,
   bodyProgressWindowMs: 30_000,
-  bodyProgressBytesMin: 256,
   clientStallTimeoutMs: 300_000,
+  lingerTimeoutMs: 2_000,
   responseTimeoutMs: 300_000,
   poolIdlePerPortMax: 128,
   poolIdleMax: 1_024,

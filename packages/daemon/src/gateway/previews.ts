@@ -15,8 +15,8 @@ import { Visit } from "./visit.ts";
 import type { WakeHold } from "./wake-hold.ts";
 
 const EXPIRY_CHECK_MS = 1_000;
-/** Programs that fetch a page to index or to sketch it; they wake no sandbox. */
-const CRAWLER = /bot\b|crawl|spider|slurp|facebookexternalhit|embedly|linkpreview|whatsapp/i;
+/** Programs that fetch a page to index or to sketch it; they wake no sandbox. Cubot makes telephones. */
+const CRAWLER = /(?<!cu)bot\b|crawl|spider|slurp|facebookexternalhit|embedly|linkpreview|whatsapp/i;
 
 export interface PreviewsOptions {
   readonly directory: PreviewDirectory;
@@ -44,7 +44,7 @@ export class Previews implements Expirable {
 
   handle(request: ClientRequest, target: Target): void {
     const record = this.options.directory.find(target.id, target.port);
-    const access = this.options.access.decide(request.head, target, record, request.facts.address);
+    const access = this.options.access.decide(request, target, record);
     if (access instanceof Promise) void this.#enterLater(request, target, access);
     else this.#enter(request, target, record, access);
   }
@@ -52,10 +52,7 @@ export class Previews implements Expirable {
   /** Who may see it, for the endpoints of the gateway itself. */
   async mayEnter(request: ClientRequest, target: Target): Promise<boolean> {
     const record = this.options.directory.find(target.id, target.port);
-    return (
-      (await this.options.access.decide(request.head, target, record, request.facts.address)) !==
-      undefined
-    );
+    return (await this.options.access.decide(request, target, record)) !== undefined;
   }
 
   /** Keeps a connection that was made without a request, for the next one. */
@@ -69,11 +66,19 @@ export class Previews implements Expirable {
     target: Target,
     decision: Promise<Access | undefined>,
   ): Promise<void> {
+    const { changeCount } = this.options.access;
     try {
       const access = await decision;
       // Looked up again: visibility may have changed while the credential was checked.
       const record = this.options.directory.find(target.id, target.port);
-      this.#enter(request, target, record, access);
+      const visit = this.#enter(request, target, record, access);
+      // So may the credential itself, and a visit that did not exist yet was not judged then.
+      if (
+        visit !== undefined &&
+        record !== undefined &&
+        this.options.access.changeCount !== changeCount
+      )
+        void this.#judgeAgain(visit, record);
     } catch (error) {
       request.refuse(
         BelljarError.is(error)
@@ -88,18 +93,18 @@ export class Previews implements Expirable {
     target: Target,
     record: PreviewRecord | undefined,
     access: Access | undefined,
-  ): void {
-    if (request.isEnded) return;
+  ): Visit | undefined {
+    if (request.isEnded) return undefined;
     if (access === undefined || record === undefined) {
       request.refuse(notFound());
-      return;
+      return undefined;
     }
     const traffic = this.#traffic.of(target.id);
     if (traffic.port(target.port).exchangeCount >= this.options.limits.exchangesPerPortMax) {
       request.refuse(
         new BelljarError("PREVIEW_LIMIT", "too many requests are in flight to this port"),
       );
-      return;
+      return undefined;
     }
     const visit = new Visit({
       previews: this,
@@ -117,6 +122,7 @@ export class Previews implements Expirable {
     } else {
       void this.connectAndForward(visit, request);
     }
+    return visit;
   }
 
   #forward(visit: Visit, request: ClientRequest): void {

@@ -234,6 +234,26 @@ test("connections to the app are reused, and a stale one is replaced without the
   expect(world.dialCount).toBe(2);
 });
 
+test("a stale connection that cannot be replaced is told, not hung on", async () => {
+  const app = await rawApp((socket) => {
+    let count = 0;
+    socket.on("data", () => {
+      count += 1;
+      if (count === 1) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+      else socket.destroy();
+    });
+  });
+  await using world = await createWorld({ limits: { connectGraceMs: 100 } });
+  world.ports.set(3000, app.port);
+  using client = await RawClient.to(world.port);
+  client.send(`GET / HTTP/1.1\r\nHost: ${world.host()}\r\n\r\n`);
+  await client.until((text) => text.endsWith("\r\n\r\n"));
+  world.ports.set(3000, 1);
+  client.send(`GET / HTTP/1.1\r\nHost: ${world.host()}\r\n\r\n`);
+  expect(await client.until((text) => text.includes("PREVIEW_"))).toContain("PREVIEW_UNREACHABLE");
+  await app[Symbol.asyncDispose]();
+});
+
 test("a POST is never sent twice", async () => {
   let posts = 0;
   await using app = await rawApp((socket) => {

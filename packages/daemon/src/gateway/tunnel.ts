@@ -74,9 +74,9 @@ export class Tunnel implements ClientUser, UpstreamUser {
     this.#upstream.stream.resume();
   }
 
+  /** What the client said last still reaches the app; the streams close by themselves once both sides have ended. */
   onClientEnd(): void {
     this.#upstream.stream.end();
-    if (this.#hasUpstreamEnded) this.#finish();
   }
 
   onUpstreamEnd(): void {

@@ -83,6 +83,8 @@ export class Visit implements ExchangeOwner {
   onStale(request: ClientRequest): boolean {
     if (this.#isClosed || request.isEnded) return false;
     this.isForwarded = false;
+    // From here the request has no exchange: whatever fails next must be answered by the visit.
+    request.detach();
     void this.#previews.connectAndForward(this, request);
     return true;
   }

@@ -172,6 +172,64 @@ test("a port that nothing listens on gives a 502 that names it, and one that sta
   late.close();
 });
 
+test("what is ours to say comes from the API and from no app", async () => {
+  const speak = createServer((_request, response) =>
+    response.setHeader("X-Belljar-File-Size", "5").end("ok"),
+  );
+  await using world = await ready({ apiServer: speak });
+  expect((await ask(world, { host: "localhost" })).text).toContain("X-Belljar-File-Size: 5");
+  const app = createServer((_request, response) =>
+    response.setHeader("X-Belljar-Reason", "OK").end("ok"),
+  );
+  world.ports.set(3000, await listening(app));
+  expect((await ask(world)).text).not.toContain("X-Belljar-Reason");
+  app.closeAllConnections();
+  app.close();
+});
+
+test("over https only the cookie that no other host can set opens a preview", async () => {
+  await using world = await ready({ trustedProxies: ["127.0.0.1"] });
+  world.visibility = "private";
+  const target = { sandboxId: world.id, port: 3000 };
+  const { grants } = world.gateway;
+  const { token } = await grants.enter((await grants.createCode(target)).token, target);
+  const https = { "X-Forwarded-Proto": "https" };
+  const plain = { Cookie: `belljar-preview=${token}` };
+  expect((await ask(world, { headers: { ...https, ...plain } })).status).toBe(404);
+  expect((await ask(world, { headers: plain })).status).toBe(200);
+  const prefixed = { Cookie: `__Host-belljar=${token}` };
+  expect((await ask(world, { headers: { ...https, ...prefixed } })).status).toBe(200);
+});
+
+test("a WebSocket that was let in while its link was being revoked is cut", async () => {
+  await using world = await ready();
+  world.visibility = "link";
+  const { grants } = world.gateway;
+  const link = await grants.createLink({ sandboxId: world.id, port: 3000, lifeMs: 60_000 });
+  const { promise: asked, resolve: ask } = Promise.withResolvers<undefined>();
+  const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<undefined>();
+  const find = world.grants.findByHash.bind(world.grants);
+  // The store answers with what it read before the revocation, after it.
+  Object.assign(world.grants, {
+    async findByHash(hash: string) {
+      const row = find(hash);
+      Object.assign(world.grants, { findByHash: find });
+      ask(undefined);
+      await mayAnswer;
+      return row;
+    },
+  });
+  const socket = new WebSocket(`ws://127.0.0.1:${world.port}/`, {
+    headers: { host: world.host(), "X-Belljar-Token": link.token },
+  });
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  socket.on("error", () => undefined);
+  await asked;
+  await grants.revoke(world.id, link.id);
+  answer(undefined);
+  await closed;
+});
+
 test("crawlers and prefetches wake nothing", async () => {
   await using world = await ready();
   world.state = "frozen";
@@ -180,7 +238,10 @@ test("crawlers and prefetches wake nothing", async () => {
   );
   expect((await ask(world, { headers: { "Sec-Purpose": "prefetch;prerender" } })).status).toBe(503);
   expect(world.events).not.toContain("wake");
-  expect((await ask(world, { headers: { "User-Agent": "Mozilla/5.0" } })).status).toBe(200);
+  expect(
+    (await ask(world, { headers: { "User-Agent": "Mozilla/5.0 (Linux; Android 12; CUBOT X50)" } }))
+      .status,
+  ).toBe(200);
 });
 
 test("a stranger gets one and the same answer for private, unknown and unexposed, and wakes nothing", async () => {
@@ -333,6 +394,7 @@ test("what is ours never reaches the app, and everything else does byte for byte
         headers: {
           Cookie: 'a=1;  b="x y"; belljar-preview=secret; __host-belljar=secret;c=3',
           Authorization: "Bearer bj_owner",
+          "X-API-Key": "bj_owner",
           "X-Belljar-Token": "bj_owner",
           X_Belljar_User: "root",
           "X.Belljar.User": "root",
@@ -361,6 +423,8 @@ test("what is ours never reaches the app, and everything else does byte for byte
   });
   const other = await ask(world, { headers: { Authorization: "Bearer app-own-token" } });
   expect(other.body).toContain("app-own-token");
+  const otherKey = await ask(world, { headers: { "X-API-Key": "app-own-key" } });
+  expect(otherKey.body).toContain("app-own-key");
 });
 
 test("rewriteHost shows the app localhost, in Origin too", async () => {
@@ -417,6 +481,8 @@ test("an app cannot set our cookie, a cookie for the parent domain, or clear oth
       "BELLJAR-PREVIEW=x",
       "a=1; Domain=localhost; Path=/",
       "b=2; Path=/",
+      "=belljar-preview=x; Path=/",
+      " = __Host-belljar=x; Path=/",
     ]);
     response.setHeader("Clear-Site-Data", '"cookies"');
     response.setHeader("Alt-Svc", 'h3=":443"');

@@ -29,6 +29,8 @@ export const NO_BODY: Framing = { kind: "none" };
 export const CHUNKED: Framing = { kind: "chunked" };
 export const UNTIL_CLOSE: Framing = { kind: "close" };
 
+export const NO_OPTIONS: readonly string[] = [];
+
 /** The refusal of a message that is not valid HTTP/1.1; `what` names the violation, never the bytes. */
 export function malformed(what: string, code: ErrorCode = "HTTP_MALFORMED"): BelljarError {
   return new BelljarError(code, what);
@@ -103,6 +105,12 @@ export function parseTokenList(value: string): string[] {
     tokens.push(token);
   }
   return tokens;
+}
+
+/** Whether a message with these Connection options leaves its connection open (RFC 9112 §9.3). */
+export function staysOpen(minor: 0 | 1, connection: readonly string[]): boolean {
+  if (connection.includes("close")) return false;
+  return minor === 1 || connection.includes("keep-alive");
 }
 
 /** Whether `text` is one non-empty token. */

@@ -8,7 +8,9 @@ import {
   NO_BODY,
   parseContentLength,
   parseFields,
+  NO_OPTIONS,
   parseTokenList,
+  staysOpen,
 } from "./fields.ts";
 
 /** Bytes of a request target. */
@@ -46,7 +48,7 @@ interface FieldFacts {
   host: string | undefined;
   contentLength: number | undefined;
   isChunked: boolean;
-  connection: string[];
+  connection: readonly string[];
   upgrade: string | undefined;
   expectsContinue: boolean;
 }
@@ -120,7 +122,7 @@ function gatherFacts(fields: readonly HeadField[], minor: 0 | 1): FieldFacts {
     host: undefined,
     contentLength: undefined,
     isChunked: false,
-    connection: [],
+    connection: NO_OPTIONS,
     upgrade: undefined,
     expectsContinue: false,
   };
@@ -138,7 +140,7 @@ function gatherFacts(fields: readonly HeadField[], minor: 0 | 1): FieldFacts {
         noteTransferEncoding(facts, value, minor);
         break;
       case "connection":
-        facts.connection.push(...parseTokenList(value));
+        facts.connection = [...facts.connection, ...parseTokenList(value)];
         break;
       case "upgrade":
         facts.upgrade = facts.upgrade === undefined ? value.toLowerCase() : "";
@@ -177,11 +179,6 @@ function framingOf(facts: FieldFacts): Framing {
   return facts.contentLength === undefined
     ? NO_BODY
     : { kind: "fixed", bytes: facts.contentLength };
-}
-
-function staysOpen(minor: 0 | 1, connection: readonly string[]): boolean {
-  if (connection.includes("close")) return false;
-  return minor === 1 || connection.includes("keep-alive");
 }
 
 /** RFC 6455 §4.1: a GET of HTTP/1.1 with both headers; any other upgrade is ignored, as RFC 9110 §7.8 allows. */

@@ -8,7 +8,9 @@ import {
   NO_BODY,
   parseContentLength,
   parseFields,
+  NO_OPTIONS,
   parseTokenList,
+  staysOpen,
   UNTIL_CLOSE,
 } from "./fields.ts";
 
@@ -51,31 +53,49 @@ export function badResponse(error: unknown): unknown {
 function parse(text: string, method: string): ResponseHead {
   const { status, minor, reason, fieldsFrom } = parseStatusLine(text);
   const fields = parseFields(text, fieldsFrom);
-  let contentLength: number | undefined;
-  let isChunked = false;
-  let connection: readonly string[] = [];
-  let upgrade = "";
+  const facts = gatherFacts(fields, minor);
+  const { isChunked, contentLength, connection, upgrade } = facts;
+  const announcesBody = isChunked || (contentLength ?? 0) > 0;
+  if (status < 200 && announcesBody) throw malformed("an interim answer with a body");
+  // A 204 that announces a body may be followed by one: nothing behind it can be trusted.
+  const keepAlive = staysOpen(minor, connection) && !(status === 204 && announcesBody);
+  const framing = framingOf({ status, method, isChunked, contentLength });
+  return { status, reason, text, fields, framing, contentLength, connection, keepAlive, upgrade };
+}
+
+interface FieldFacts {
+  contentLength: number | undefined;
+  isChunked: boolean;
+  connection: readonly string[];
+  upgrade: string;
+}
+
+function gatherFacts(fields: readonly HeadField[], minor: 0 | 1): FieldFacts {
+  const facts: FieldFacts = {
+    contentLength: undefined,
+    isChunked: false,
+    connection: NO_OPTIONS,
+    upgrade: "",
+  };
   for (const { name, value } of fields) {
     if (name === "content-length") {
-      if (contentLength !== undefined) throw malformed("two Content-Length headers");
-      contentLength = parseContentLength(value);
+      if (facts.contentLength !== undefined) throw malformed("two Content-Length headers");
+      facts.contentLength = parseContentLength(value);
     } else if (name === "transfer-encoding") {
-      if (isChunked) throw malformed("two Transfer-Encoding headers");
+      if (facts.isChunked) throw malformed("two Transfer-Encoding headers");
       if (minor === 0) throw malformed("Transfer-Encoding in an HTTP/1.0 response");
       if (value.toLowerCase() !== "chunked")
         throw malformed("a Transfer-Encoding other than chunked");
-      isChunked = true;
+      facts.isChunked = true;
     } else if (name === "connection") {
-      connection = connection.concat(parseTokenList(value));
+      facts.connection = [...facts.connection, ...parseTokenList(value)];
     } else if (name === "upgrade") {
-      upgrade = upgrade === "" ? value.toLowerCase() : `${upgrade},${value.toLowerCase()}`;
+      facts.upgrade = facts.upgrade === "" ? value.toLowerCase() : `${facts.upgrade},${value}`;
     }
   }
-  if (isChunked && contentLength !== undefined)
+  if (facts.isChunked && facts.contentLength !== undefined)
     throw malformed("Content-Length and Transfer-Encoding together");
-  const keepAlive = minor === 1 ? !connection.includes("close") : connection.includes("keep-alive");
-  const framing = framingOf({ status, method, isChunked, contentLength });
-  return { status, reason, text, fields, framing, contentLength, connection, keepAlive, upgrade };
+  return facts;
 }
 
 /** RFC 9112 §6.3, in its order. */
