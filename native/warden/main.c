@@ -82,6 +82,24 @@ static void run_dir_take(void)
     umask(mask);
 }
 
+/* On v2 a directory gives its children only the controllers that are switched on in it. Best effort: what
+ * is missing shows in the root's cgroup.controllers, and the client reports it. */
+static void roots_make(void)
+{
+    static const char *const controllers[] = {"+memory", "+cpu", "+pids"};
+    for (unsigned i = 0; i < warden.root_count; i++) {
+        if (mkdir(warden.roots[i], 0755) < 0 && errno != EEXIST)
+            die(71, warden.roots[i]);
+        for (unsigned c = 0; c < 3; c++) {
+            char path[PATH_BYTES];
+            snprintf(path, sizeof path, "%s/../cgroup.subtree_control", warden.roots[i]);
+            file_write(AT_FDCWD, path, controllers[c]);
+            snprintf(path, sizeof path, "%s/cgroup.subtree_control", warden.roots[i]);
+            file_write(AT_FDCWD, path, controllers[c]);
+        }
+    }
+}
+
 static const char *arguments_take(int argc, char **argv)
 {
     const char *socket_path = NULL;
@@ -125,9 +143,7 @@ int main(int argc, char **argv)
         die(71, "start");
     warden.boot_id[36] = 0;
     run_dir_take();
-    for (unsigned i = 0; i < warden.root_count; i++)
-        if (mkdir(warden.roots[i], 0755) < 0 && errno != EEXIST)
-            die(71, warden.roots[i]);
+    roots_make();
     const struct record probe = {.tag = T_USERNS, .n = {warden.privileged ? 0x40000000 : geteuid(),
                                  warden.privileged ? 0x40000000 : getegid(), 1}};
     CLEANUP_FD int userns = -1;

@@ -1,6 +1,8 @@
 /** Looks at this machine's cgroup mounts, and delegates v2 controllers to our own directory. */
+import { readdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { CgroupLayout } from "./cgroup.ts";
+import { hostPath } from "../../kernel/index.ts";
+import type { CgroupLayout, CgroupRoot, Controller } from "./cgroup.ts";
 import { layoutOf, v2MountPoint } from "./cgroup.ts";
 
 /** The few file operations that are needed, so that a tree of plain files can stand for a machine. */
@@ -103,4 +105,33 @@ async function delegatedParent(where: {
 async function words(files: CgroupFiles, path: string): Promise<string[]> {
   const text = await files.read(path).catch(() => "");
   return text.split(/\s+/).filter((word) => word !== "");
+}
+
+/** A file that a v1 directory has when its hierarchy has the controller */
+const V1_MARKS: readonly (readonly [file: string, controller: Controller])[] = [
+  ["memory.limit_in_bytes", "memory"],
+  ["cpu.cfs_quota_us", "cpu"],
+  ["pids.max", "pids"],
+  ["freezer.state", "freezer"],
+];
+
+/** The layout of directories that somebody else chose, by what lies in them. */
+export async function layoutOfRoots(paths: readonly string[]): Promise<CgroupLayout> {
+  const roots = await Promise.all(paths.map(classify));
+  const hasV2 = roots.some(({ version }) => version === 2);
+  const hasV1 = roots.some(({ version }) => version === 1);
+  if (roots.length === 0) return { mode: "none", roots };
+  return { mode: hasV2 && hasV1 ? "hybrid" : hasV2 ? "v2" : "v1", roots };
+}
+
+async function classify(path: string): Promise<CgroupRoot> {
+  const names = new Set(await readdir(path).catch(() => []));
+  if (names.has("cgroup.subtree_control")) {
+    const text = await readFile(`${path}/cgroup.subtree_control`, "utf8").catch(() => "");
+    const enabled = new Set(text.split(/\s+/));
+    const controllers = CONTROLLERS.filter((controller) => enabled.has(controller));
+    return { path: hostPath(path), version: 2, controllers: [...controllers, "freezer"] };
+  }
+  const controllers = V1_MARKS.filter(([file]) => names.has(file)).map(([, name]) => name);
+  return { path: hostPath(path), version: 1, controllers };
 }

@@ -1,6 +1,7 @@
 /** Puts the native driver together: looks at the machine, chooses the pool, starts or finds the warden. */
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
+import { dirname } from "node:path";
 import { access, constants, mkdir, readFile, realpath, writeFile } from "node:fs/promises";
 import { BelljarError } from "@belljar/protocol";
 import type { HostPath } from "../../kernel/index.ts";
@@ -9,7 +10,8 @@ import type { Logger } from "../../log/index.ts";
 import type { SandboxDriver } from "../driver.ts";
 import { readExit } from "./answers.ts";
 import type { CgroupLayout } from "./cgroup.ts";
-import { findCgroups } from "./cgroup-machine.ts";
+import type { FoundCgroups } from "./cgroup-machine.ts";
+import { findCgroups, layoutOfRoots } from "./cgroup-machine.ts";
 import { loadDial } from "./dial.ts";
 import { kernelHasOverlayIdmap } from "./layers.ts";
 import { NativeDriver } from "./native-driver.ts";
@@ -38,19 +40,24 @@ export interface NativeDriverOptions {
   readonly logger: Logger;
 }
 
+const NO_CGROUPS: FoundCgroups = { layout: { mode: "none", roots: [] } };
 const SOCKET_PATH_BYTES_MAX = 107;
 const SOCKET_NAME_BYTES = "/01234567890123456789.sock".length;
 const NAME_HASH_CHARS = 8;
 
 /** A driver whose warden answers. WARDEN_UNREACHABLE, LAYER_UNSUPPORTED (a pool that cannot be), DATA_DIR_UNUSABLE, TOOL_MISSING. */
-export async function createNativeDriver(options: NativeDriverOptions): Promise<SandboxDriver> {
+export async function createNativeDriver(asked: NativeDriverOptions): Promise<SandboxDriver> {
+  // A warden that something else starts has its socket in its run directory, beside those of the guests.
+  const runDirOfWarden = asked.wardenSocket === null ? asked.runDir : dirname(asked.wardenSocket);
+  const options = { ...asked, runDir: hostPath(runDirOfWarden) };
   const architecture = ARCHITECTURES.find((name) => name === process.arch);
   if (architecture === undefined) {
     throw new BelljarError("LAYER_UNSUPPORTED", `no system call filter for ${process.arch}`);
   }
   await prepareDirectories(options);
   const isPrivileged = process.geteuid?.() === 0;
-  const cgroups = await cgroupsFor(options, isPrivileged);
+  const cgroups =
+    options.wardenSocket === null ? await cgroupsFor(options, isPrivileged) : NO_CGROUPS;
   const pool = await choosePool({ ...options, asked: options.pool, isPrivileged });
   const wardenSocket = options.wardenSocket ?? hostPath(`${options.runDir}/warden.sock`);
   const holder: { driver?: NativeDriver } = {};
@@ -62,7 +69,7 @@ export async function createNativeDriver(options: NativeDriverOptions): Promise<
     gid: facts.gid,
     canIdmap: facts.uid === 0 && kernelHasOverlayIdmap(facts.kernel),
     guest: hostPath(await realpath(options.guestBinary)),
-    cgroups: onlyRootsOf(cgroups.layout, facts),
+    cgroups: await layoutFor(options, cgroups.layout, facts),
     openFilesMax: facts.openFilesMax,
     seccomp: compileSeccomp(architecture),
   };
@@ -124,14 +131,15 @@ async function cgroupsFor(options: NativeDriverOptions, isPrivileged: boolean) {
   });
 }
 
-/** An external warden has its own roots; ours must be among them, in its order. */
-function onlyRootsOf(layout: CgroupLayout, facts: WardenFacts): CgroupLayout {
-  const roots = facts.cgroupRoots.flatMap((path) => {
-    const known = layout.roots.find((root) => root.path === path);
-    return known === undefined ? [] : [known];
-  });
-  if (roots.length !== facts.cgroupRoots.length) return { mode: "none", roots: [] };
-  return { mode: layout.mode, roots, cpuCount: availableParallelism() };
+/** An external warden's roots are its own: they are looked at rather than computed. */
+async function layoutFor(
+  options: NativeDriverOptions,
+  computed: CgroupLayout,
+  facts: WardenFacts,
+): Promise<CgroupLayout> {
+  const cpuCount = availableParallelism();
+  if (options.wardenSocket === null) return { ...computed, cpuCount };
+  return { ...(await layoutOfRoots(facts.cgroupRoots)), cpuCount };
 }
 
 function wardenOf(parts: {

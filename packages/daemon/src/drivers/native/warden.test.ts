@@ -10,7 +10,7 @@ import {
 import { rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hostPath, newSandboxId } from "../../kernel/index.ts";
@@ -321,6 +321,48 @@ describe.skipIf(!canSandbox)("a warden that dies", () => {
     await driver.removeVolume(id);
     await next[Symbol.asyncDispose]();
     await rm(machine.directory, { recursive: true, force: true });
+  });
+});
+
+describe.skipIf(!canSandbox)("a warden that something else starts", () => {
+  test("serves with the cgroup roots that it was given, and outlives the driver", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "belljar-external-"));
+    const runDir = join(directory, "run");
+    const root = "/sys/fs/cgroup/unified/belljar-test-external";
+    const pool = join(directory, "volumes");
+    const words = [
+      "--socket",
+      join(runDir, "w.sock"),
+      "--run-dir",
+      runDir,
+      "--client-uid",
+      "0",
+      "--pool",
+      pool,
+    ];
+    const isHybrid = existsSync(dirname(root));
+    const warden = spawn(WARDEN, [...words, ...(isHybrid ? ["--cgroup-root", root] : [])], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await new Promise((resolve) => warden.stdout.once("data", resolve));
+    const machine = new Machine({
+      wardenSocket: hostPath(join(runDir, "w.sock")),
+      pool: "directory",
+    });
+    const driver = await machine.driver();
+    expect((await driver.capabilities()).cgroup).toBe(isHybrid ? "v2" : "none");
+    const { id } = await machine.start();
+    expect((await machine.run(id, "echo up")).stdout).toBe("up\n");
+    if (isHybrid) await driver.freeze(id);
+    await driver.kill(id);
+    await driver.removeVolume(id);
+    await machine[Symbol.asyncDispose]();
+    expect(warden.exitCode).toBeNull();
+    warden.kill("SIGTERM");
+    await new Promise((resolve) => warden.once("exit", resolve));
+    expect(warden.exitCode).toBe(0);
+    expect(existsSync(root)).toBe(false);
+    await rm(directory, { recursive: true });
   });
 });
 
