@@ -7,8 +7,8 @@ export interface Addresses {
   readonly isApiHost: (host: string) => boolean;
   /** Spelling of preview hosts behind an edge, without scheme and port */
   readonly publicHostTemplate: string | undefined;
-  apiUrl(): string;
-  previewUrl(id: string, port: number): string;
+  readonly apiUrl: () => string;
+  readonly previewUrl: (id: string, port: number) => string;
 }
 
 const ANY_ADDRESS: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);

@@ -10,6 +10,20 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  execResultSchema,
+  fileStatSchema,
+  linkSchema,
+  openedPreviewSchema,
+  previewSchema,
+  processSchema,
+  sandboxSchema,
+  statusSchema,
+  taskSchema,
+  templateSchema,
+  tokenSchema,
+  usageSchema,
+} from "@belljar/protocol";
 import type { Sandbox } from "./index.ts";
 import { Belljar, BelljarError } from "./index.ts";
 
@@ -56,6 +70,14 @@ async function stop(daemon: Daemon): Promise<number | null> {
   return ((await exited) as [number | null])[0];
 }
 
+/** The pool and the sockets' directory stay mounted when a daemon stops: its sandboxes live on. */
+function removeDataDir(path: string): void {
+  for (const name of ["volumes", "run"]) {
+    if (existsSync(join(path, name))) spawnSync("umount", ["--lazy", join(path, name)]);
+  }
+  rmSync(path, { recursive: true, force: true });
+}
+
 async function failure(promise: Promise<unknown>): Promise<BelljarError> {
   const error: unknown = await promise.then(
     () => "it did not fail",
@@ -83,8 +105,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for await (const each of belljar.sandboxes.list()) await each.destroy();
   await stop(daemon);
-  spawnSync("umount", [join(dataDir, "volumes")]);
-  rmSync(dataDir, { recursive: true, force: true });
+  removeDataDir(dataDir);
 });
 
 describe("sandboxes", () => {
@@ -432,6 +453,27 @@ describe("previews, tasks, events, tokens", () => {
     expect(daemon.stderr()).not.toContain(token);
   });
 
+  test("answers are what the protocol's schemas say, to the last key", async () => {
+    const process = await sandbox.processes.start({ command: "sleep 1", tag: "shown" });
+    const rows = [
+      [sandboxSchema, await sandbox.refresh()],
+      [execResultSchema, await sandbox.exec("true")],
+      [usageSchema, await sandbox.usage()],
+      [processSchema, process],
+      [processSchema, (await sandbox.processes.list())[0]],
+      [fileStatSchema, await sandbox.files.stat("/home/user")],
+      [previewSchema, await sandbox.previews.put(4000)],
+      [linkSchema, await sandbox.previews.createLink(4000)],
+      [openedPreviewSchema, await sandbox.previews.open(4000)],
+      [taskSchema, await (await sandbox.tasks.create({ command: "true" })).wait()],
+      [tokenSchema, (await belljar.tokens.list())[0]],
+      [statusSchema, await belljar.status()],
+      [templateSchema, (await belljar.templates().next()).value],
+    ] as const;
+    for (const [schema, answer] of rows)
+      expect(schema.strict().safeParse(answer).error).toBeUndefined();
+  });
+
   test("status and templates say what there is", async () => {
     expect(await belljar.status()).toMatchObject({
       dataDir,
@@ -461,8 +503,7 @@ describe("start and stop", () => {
     const bad = run(elsewhere, ["--server.prot", "1", "--log.level", "loud"]);
     expect(await bad.exited).toBe(1);
     expect(bad.stderr()).toMatch(/--server\.prot.*\n.*--log\.level/);
-    spawnSync("umount", [join(elsewhere, "volumes")]);
-    rmSync(elsewhere, { recursive: true, force: true });
+    removeDataDir(elsewhere);
   });
 
   test("a stop is clean, and a restart finds sandboxes and token again", async () => {

@@ -26,7 +26,7 @@ function absentServices(): ApiServices {
     get: (target, name) => (name === "bind" ? () => target : target),
   });
   return new Proxy({ logger: silentLogger(), clock: systemClock } as Partial<ApiServices>, {
-    get: (target, name, receiver) => Reflect.get(target, name, receiver) ?? absent,
+    get: (target, name, receiver): unknown => Reflect.get(target, name, receiver) ?? absent,
     ownKeys: () => [
       "sandboxes",
       "events",

@@ -102,6 +102,7 @@ describe("server-sent events", () => {
       newestId: 0,
       async *stream(_since: number, { signal }: { signal: AbortSignal }) {
         if (!signal.aborted) await once(signal, "abort");
+        yield* [];
       },
     };
     const second = await build({ events: waiting });
