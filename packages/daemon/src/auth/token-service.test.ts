@@ -111,7 +111,7 @@ test.for(["ci:0123456789abcdef", "ci=0123456789abcdef"])(
   },
 );
 
-test.for([
+const UNREADABLE = [
   "",
   "ci",
   "ci:",
@@ -119,14 +119,15 @@ test.for([
   "ci:short",
   "c i:0123456789abcdef",
   "ci:0123456789 abcdef",
-])(
-  "the configured token %j is CONFIG_INVALID, and the message does not repeat it",
-  async (text) => {
-    const attempt = make([text]);
-    await expect(attempt).rejects.toMatchObject({ code: "CONFIG_INVALID" });
-    if (text.length > 4) await expect(attempt).rejects.not.toThrow(text);
-  },
-);
+];
+
+test.for(UNREADABLE)("the configured token %j is CONFIG_INVALID", async (text) => {
+  await expect(make([text])).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+});
+
+test("the message about a configured token never repeats it", async () => {
+  await expect(make(["c i:0123456789abcdef"])).rejects.not.toThrow(/0123456789abcdef/);
+});
 
 test("two configured tokens of one name are CONFIG_INVALID", async () => {
   await expect(make(["a:0123456789abcdef", "a:fedcba9876543210"])).rejects.toMatchObject({

@@ -118,7 +118,7 @@ export class Lifecycle {
    * and the default never destroys work.
    */
   async stop(record: SandboxRecord, reason: string): Promise<void> {
-    const { registry, driver } = this.#options;
+    const { registry } = this.#options;
     requireTransition(record.id, record.row.state, "stop");
     const wasFrozen = record.row.state === "frozen";
     const hadProcesses = wasFrozen || record.row.state === "running";

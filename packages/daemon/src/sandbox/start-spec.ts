@@ -5,9 +5,12 @@ import { driverLimits } from "./limits.ts";
 import type { TemplateForStart } from "./ports.ts";
 import type { SandboxRecord } from "./registry.ts";
 
+const SIGKILL = 9;
+
 /** Why a sandbox's processes ended, for people and for `error`. */
 export function describeExit(exit: SandboxExit): { code: string; message: string } {
-  if (exit.isOutOfMemory) {
+  // An earlier kill by the kernel may have hit something else; the guest's own end then has another cause.
+  if (exit.isOutOfMemory && exit.signal === SIGKILL) {
     return { code: "OUT_OF_MEMORY", message: "the kernel ended it at its memory limit" };
   }
   const how =

@@ -19,18 +19,16 @@ const test = base.extend<{ dataDir: HostPath }>({
   },
 });
 
-const canMount = process.geteuid?.() === 0;
+const mustSandbox = process.env["BELLJAR_MUST_SANDBOX"] === "1";
+/** A mount is root's to make. */
+const asRoot = test.skipIf(process.geteuid?.() !== 0 && !mustSandbox);
+const run = promisify(execFile);
 
-/** Runs `work` with a file system of 2 MiB on `path`; without root a mount is nobody's to make. */
+/** Runs `work` with a file system of 2 MiB on `path`. */
 async function mountTiny(
   path: string,
   work: (remount: (mode: "ro" | "rw") => Promise<void>) => Promise<void>,
 ): Promise<void> {
-  if (!canMount) {
-    expect(process.env["BELLJAR_MUST_SANDBOX"]).not.toBe("1");
-    return;
-  }
-  const run = promisify(execFile);
   await run("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", path]);
   try {
     await work(async (mode) => void (await run("mount", ["-o", `remount,${mode}`, path])));
@@ -257,27 +255,28 @@ test("a holder that was killed leaves no lock behind", async ({ dataDir }) => {
   expect(await readFile(join(dataDir, "lock.pid"), "utf8")).toBe(`${process.pid}\n`);
 });
 
-test("a full disk is STORAGE_FAILED, keeps what was there, and passes when there is room again", async ({
-  dataDir,
-}) => {
-  await mountTiny(dataDir, async () => {
-    await using store = await openStore({ dataDir });
-    const first = row();
-    await store.write([store.sandboxes.insertStep(first)]);
-    const filler = join(dataDir, "filler");
-    await fill(filler);
-    const large = row({ slot: 1, env: { BIG: "x".repeat(100_000) } });
-    await expect(store.write([store.sandboxes.insertStep(large)])).rejects.toMatchObject({
-      code: "STORAGE_FAILED",
+asRoot(
+  "a full disk is STORAGE_FAILED, keeps what was there, and passes when there is room again",
+  async ({ dataDir }) => {
+    await mountTiny(dataDir, async () => {
+      await using store = await openStore({ dataDir });
+      const first = row();
+      await store.write([store.sandboxes.insertStep(first)]);
+      const filler = join(dataDir, "filler");
+      await fill(filler);
+      const large = row({ slot: 1, env: { BIG: "x".repeat(100_000) } });
+      await expect(store.write([store.sandboxes.insertStep(large)])).rejects.toMatchObject({
+        code: "STORAGE_FAILED",
+      });
+      expect(await store.sandboxes.all(() => undefined)).toEqual([first]);
+      await rm(filler);
+      await store.write([store.sandboxes.insertStep(large)]);
+      expect(await store.sandboxes.all(() => undefined)).toHaveLength(2);
     });
-    expect(await store.sandboxes.all(() => undefined)).toEqual([first]);
-    await rm(filler);
-    await store.write([store.sandboxes.insertStep(large)]);
-    expect(await store.sandboxes.all(() => undefined)).toHaveLength(2);
-  });
-});
+  },
+);
 
-test("a read-only data directory is DATA_DIR_UNUSABLE", async ({ dataDir }) => {
+asRoot("a read-only data directory is DATA_DIR_UNUSABLE", async ({ dataDir }) => {
   await mountTiny(dataDir, async (remount) => {
     await remount("ro");
     await expect(openStore({ dataDir })).rejects.toMatchObject({ code: "DATA_DIR_UNUSABLE" });
