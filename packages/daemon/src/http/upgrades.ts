@@ -65,15 +65,14 @@ export class Upgrades {
       const durationMs = Math.round(this.#context.clock.monotonic() - startedMs);
       this.#context.logger.info("http.stream", { requestId, durationMs, ...fields });
     };
-    void this.#accept(request, socket, head).then(
-      (accepted) => accepted?.(note),
-      (error: unknown) => {
+    void this.#accept(request, socket, head)
+      .then((accepted) => accepted(note))
+      .catch((error: unknown) => {
         const known = toBelljarError(error);
         if (known.code === "INTERNAL") this.#context.logger.error("http.bug", { requestId, error });
         note({ outcome: "failed", errorCode: known.code });
         refuse(socket, known, requestId);
-      },
-    );
+      });
   }
 
   async #accept(request: IncomingMessage, socket: Duplex, head: Buffer) {
@@ -166,6 +165,7 @@ function targetOf(url: string): Target {
 
 /** A plain HTTP answer on a connection that does not become a WebSocket. */
 function refuse(socket: Duplex, error: BelljarError, requestId: string): void {
+  if (!socket.writable) return;
   const body = JSON.stringify(error.toEnvelope(requestId));
   const head = [
     `HTTP/1.1 ${error.status} Refused`,
