@@ -9,21 +9,16 @@ import { openStore } from "../store/index.ts";
 import { createTokenService, scopeCovers } from "./index.ts";
 
 async function make(configured: string[] = []) {
+  await using stack = new AsyncDisposableStack();
   const dataDir = await mkdtemp(join(tmpdir(), "belljar-auth-"));
-  const store = await openStore({ dataDir: hostPath(dataDir) });
+  stack.defer(() => rm(dataDir, { recursive: true, force: true }));
+  const store = stack.use(await openStore({ dataDir: hostPath(dataDir) }));
   const clock = new FakeClock();
   const options = { store, clock, logger: silentLogger(), configured };
-  return {
-    clock,
-    store,
-    dataDir,
-    tokens: createTokenService(options),
-    again: () => createTokenService(options),
-    async [Symbol.asyncDispose]() {
-      await store[Symbol.asyncDispose]();
-      await rm(dataDir, { recursive: true, force: true });
-    },
-  };
+  const tokens = createTokenService(options);
+  const kept = stack.move();
+  const again = () => createTokenService(options);
+  return { clock, dataDir, tokens, again, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
 test("the first token is made once, has every scope, and is not in any file", async () => {
