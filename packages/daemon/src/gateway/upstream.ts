@@ -34,6 +34,9 @@ export class Upstream {
       if (this.#user === undefined) stream.destroy();
       else this.#user.onUpstreamData(chunk);
     });
+    // A dialler may hand over a paused stream (the guest's pipe is, while its answer is taken off), and
+    // a listener does not wake one that was paused outright.
+    stream.resume();
     stream.on("drain", () => this.#user?.onUpstreamDrain());
     stream.on("end", () => {
       this.#hasEnded = true;
