@@ -124,7 +124,9 @@ async function createSandbox(daemon, cleanUp) {
   cleanUp.add("destroy the sandbox", () => sandbox.destroy());
   const missing = sandbox.info.effective.filter((layer) => layer.asked && !layer.inForce);
   if (missing.length > 0) {
-    say(`  without root, this sandbox goes without ${missing.map((layer) => layer.layer).join(", ")}`);
+    say(
+      `  without root, this sandbox goes without ${missing.map((layer) => layer.layer).join(", ")}`,
+    );
   }
   return sandbox;
 }

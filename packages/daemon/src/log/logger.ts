@@ -57,10 +57,20 @@ function adapt(target: pino.Logger): Logger {
 /** What is written of an error: its code for ours, its stack for bugs. */
 export function describeError(error: unknown): unknown {
   if (BelljarError.is(error)) {
-    return { code: error.code, message: error.message, details: error.details, cause: describeError(error.cause) };
+    return {
+      code: error.code,
+      message: error.message,
+      details: error.details,
+      cause: describeError(error.cause),
+    };
   }
   if (error instanceof Error) {
-    return { name: error.name, message: error.message, stack: error.stack, cause: describeError(error.cause) };
+    return {
+      name: error.name,
+      message: error.message,
+      stack: error.stack,
+      cause: describeError(error.cause),
+    };
   }
   return error;
 }
