@@ -68,7 +68,10 @@ async function begin(request: CreateTaskRequest) {
 }
 
 async function all(taskId: string, since = 0): Promise<TaskEvent[]> {
-  return await Array.fromAsync(tasks.subscribe(taskId, since, AbortSignal.timeout(50_000)));
+  const events: TaskEvent[] = [];
+  const signal = AbortSignal.timeout(50_000);
+  for await (const event of tasks.subscribe(taskId, since, signal)) events.push(event);
+  return events;
 }
 
 function textOf(events: TaskEvent[], type: "stdout" | "stderr"): string {
