@@ -90,6 +90,14 @@ const test = base.extend<{ browser: Browser; demo: Demo; page: Page }>({
   },
 });
 
+/** The example's own script: neither the sign-in page nor the boot page has it. */
+const APP_SCRIPT = 'script[src*="/src/main"]';
+
+/** Waits over whatever navigations the sign-in and the boot page make. */
+async function appShown(page: Page): Promise<void> {
+  await page.locator(APP_SCRIPT).first().waitFor({ state: "attached", timeout: 60_000 });
+}
+
 async function open(
   page: Page,
   demo: Demo,
