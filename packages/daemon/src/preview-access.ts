@@ -5,9 +5,13 @@ import type { Clock } from "./kernel/index.ts";
 /** The gateway's grants as the API's ways into a preview: the token goes into the URL's fragment, which no server sees. */
 export function previewAccess(
   grants: () => Gateway["grants"],
-  options: { clock: Clock; previewUrl: (id: string, port: number) => string },
+  options: {
+    clock: Clock;
+    linkLifeMs: number;
+    previewUrl: (id: string, port: number) => string;
+  },
 ): PreviewAccess {
-  const { clock, previewUrl } = options;
+  const { clock, linkLifeMs, previewUrl } = options;
   const enterUrl = (target: { id: string; port: number }, fragment: string) =>
     `${previewUrl(target.id, target.port)}/.belljar/enter#${fragment}`;
   const toGrant = (issued: IssuedGrant, url: string) => {
@@ -18,8 +22,8 @@ export function previewAccess(
       const issued = await grants().createCode({ sandboxId: id, port });
       return toGrant(issued, enterUrl({ id, port }, `code=${issued.token}`));
     },
-    async createLink(id, port, expiresInMs) {
-      const issued = await grants().createLink({ sandboxId: id, port, lifeMs: expiresInMs });
+    async createLink(id, port, lifeMs = linkLifeMs) {
+      const issued = await grants().createLink({ sandboxId: id, port, lifeMs });
       return toGrant(issued, enterUrl({ id, port }, `link=${issued.token}`));
     },
     async links(id, port) {

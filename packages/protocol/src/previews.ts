@@ -41,12 +41,8 @@ const LINK_LIFE_MS_MAX = 90 * 24 * 3600 * 1000;
 /** `POST …/previews/{port}/links` */
 export const createLinkRequestSchema = z
   .strictObject({
-    expiresInMs: z
-      .number()
-      .int()
-      .min(1000)
-      .max(LINK_LIFE_MS_MAX)
-      .default(24 * 3600 * 1000),
+    /** Milliseconds that the link works; left out, the daemon's `previews.linkLifeMs` */
+    expiresInMs: z.number().int().min(1000).max(LINK_LIFE_MS_MAX).optional(),
   })
   .meta({ id: "CreateLinkRequest" });
 export type CreateLinkRequest = z.input<typeof createLinkRequestSchema>;

@@ -21,7 +21,7 @@ export interface PreviewAccessGrant {
 /** Ways into a preview, as the gateway has them. */
 export interface PreviewAccess {
   createCode(id: SandboxId, port: number): Promise<PreviewAccessGrant>;
-  createLink(id: SandboxId, port: number, expiresInMs: number): Promise<PreviewAccessGrant>;
+  createLink(id: SandboxId, port: number, expiresInMs?: number): Promise<PreviewAccessGrant>;
   links(id: SandboxId, port: number): Promise<Omit<PreviewAccessGrant, "url">[]>;
   revokeLink(id: SandboxId, port: number, linkId: string): Promise<void>;
 }
