@@ -119,6 +119,7 @@ export class Upgrades {
       onTraffic: () => sandboxes.touch(target.id),
       open: async (start) => {
         slot.use(this.#slots.take(target.id));
+        slot.use(sandboxes.busy(target.id));
         return this.#open(target, start, signal);
       },
     };

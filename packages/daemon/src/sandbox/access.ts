@@ -59,16 +59,21 @@ export class SandboxAccess {
     yield* readStartCommand(record.guest, { ...options, clock: this.#options.clock });
   }
 
-  async withActivity<Result>(id: SandboxId, work: () => Promise<Result>): Promise<Result> {
+  busy(id: SandboxId): Disposable {
     const record = this.#options.registry.require(id);
     record.workCount += 1;
     this.touch(id);
-    try {
-      return await work();
-    } finally {
-      record.workCount -= 1;
-      this.touch(id);
-    }
+    return {
+      [Symbol.dispose]: () => {
+        record.workCount -= 1;
+        this.touch(id);
+      },
+    };
+  }
+
+  async withActivity<Result>(id: SandboxId, work: () => Promise<Result>): Promise<Result> {
+    using _busy = this.busy(id);
+    return await work();
   }
 
   touch(id: SandboxId): void {

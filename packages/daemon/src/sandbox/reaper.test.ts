@@ -47,6 +47,17 @@ test("what runs a command is never idle, and is once it has ended", async () => 
   expect(await world.sandboxes.get(id)).toMatchObject({ state: "frozen" });
 });
 
+test("a quiet command on a stream keeps its sandbox awake until it is let go", async () => {
+  await using world = await makeWorld();
+  const id = await world.create();
+  const busy = world.sandboxes.busy(id);
+  await world.clock.advance(300 * MINUTE);
+  expect(await world.sandboxes.get(id)).toMatchObject({ state: "running" });
+  busy[Symbol.dispose]();
+  await world.clock.advance(36 * MINUTE);
+  expect(await world.sandboxes.get(id)).toMatchObject({ state: "frozen" });
+});
+
 test("keepAlive() holds off idleness until its time", async () => {
   await using world = await makeWorld();
   const id = await world.create();

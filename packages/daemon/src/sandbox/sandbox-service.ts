@@ -207,6 +207,10 @@ export class StoredSandboxService implements SandboxService {
     return await commandDefaults(this.#parts.registry.require(id), this.#options);
   }
 
+  busy(id: SandboxId): Disposable {
+    return this.#parts.access.busy(id);
+  }
+
   withActivity<Result>(id: SandboxId, work: () => Promise<Result>): Promise<Result> {
     return this.#parts.access.withActivity(id, work);
   }

@@ -129,6 +129,8 @@ export interface SandboxService extends AsyncDisposable {
   guest(id: SandboxId, options?: { wake?: boolean; signal?: AbortSignal }): Promise<SandboxGuest>;
   /** Opens a TCP connection to a port inside a running sandbox: by the driver, else by the guest's pipe. */
   dialPort(id: SandboxId, port: number, signal?: AbortSignal): Promise<Duplex>;
+  /** In use until disposed, however quiet: a command or a terminal runs. SANDBOX_NOT_FOUND. */
+  busy(id: SandboxId): Disposable;
   /** Runs `work`; the sandbox is in use, and not put to rest for idleness, until it ends. */
   withActivity<Result>(id: SandboxId, work: () => Promise<Result>): Promise<Result>;
   /** Environment (template's, then the sandbox's own), user and directory that its commands start with. */

@@ -84,6 +84,7 @@ function fakeServices(calls: Calls) {
     sandboxes: {
       ...sandboxMethods(record),
       guest: record("guest", fakeGuest()),
+      busy: () => ({ [Symbol.dispose]: () => undefined }),
       withActivity: (_id: string, work: () => Promise<unknown>) => work(),
       commandDefaults: record("commandDefaults", {
         env: { HOME: "/home/user" },
