@@ -8,8 +8,10 @@ import { median } from "../stats.ts";
 const KIB_PER_MIB = 1024;
 const PARALLEL = 16;
 const FEW = 10;
-const IDLE = 200;
+/** Sandboxes present at each reading of the memory; the last is what the row is about */
+const STEPS = [0, 50, 100, 150, 200] as const;
 const MANY = 1000;
+const SETTLE_MS = 500;
 const MEMORY_READINGS = 10;
 const MEMORY_READING_EVERY_MS = 100;
 
@@ -48,18 +50,33 @@ async function createSamples({ daemon, quick }: Bench): Promise<number[]> {
   return samples;
 }
 
-/** MiB that each bubblewrap with a sleeping program takes, by the same reading. */
-async function bwrapMemory(count: number): Promise<number[]> {
+/**
+ * MiB that each one takes, from readings at {@link STEPS}: the slope between every two of them. Their
+ * median is not moved by one program elsewhere that starts or ends meanwhile, as one difference is.
+ */
+async function slopes(growTo: (count: number) => Promise<void>): Promise<number[]> {
+  const readings: { count: number; mib: number }[] = [];
+  for (const count of STEPS) {
+    await growTo(count);
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    readings.push({ count, mib: await availableMib() });
+  }
+  return readings.flatMap((from, index) =>
+    readings.slice(index + 1).map((to) => (from.mib - to.mib) / (to.count - from.count)),
+  );
+}
+
+/** The same of bubblewrap with a sleeping program. */
+async function bwrapMemory(): Promise<number[]> {
   const argv = bwrapCommand(["sleep", "86400"]);
   if (argv === undefined) return [];
   await using stack = new AsyncDisposableStack();
-  const before = await availableMib();
   const children: Child[] = [];
-  await inParallel(count, async () => {
-    children.push(stack.use(await startChild(argv, { stdio: "ignore" })));
-  });
-  await new Promise((resolve) => setTimeout(resolve, MEMORY_READING_EVERY_MS * MEMORY_READINGS));
-  return [(before - (await availableMib())) / count];
+  return await slopes((count) =>
+    inParallel(count - children.length, async () => {
+      children.push(stack.use(await startChild(argv, { stdio: "ignore" })));
+    }),
+  );
 }
 
 /** One crowd serves three rows: creates with few present, memory with some, creates with many. */
@@ -70,13 +87,12 @@ async function measureCrowd(bench: Bench): Promise<Row[]> {
     inParallel(to - ids.length, async () => {
       ids.push((await api.create()).id);
     });
-  const peerMib = await bwrapMemory(IDLE);
+  const peerMib = await bwrapMemory();
   await createSamples(bench);
   const emptyMib = await availableMib();
-  await grow(FEW);
+  const idleMib = await slopes(grow);
+  await inParallel(ids.length - FEW, async () => api.destroy(ids.pop() ?? ""));
   const fewMs = await createSamples(bench);
-  await grow(IDLE);
-  const idleMib = (emptyMib - (await availableMib())) / IDLE;
   const many = bench.quick ? 400 : MANY;
   await grow(many);
   const manyMib = emptyMib - (await availableMib());
@@ -87,7 +103,7 @@ async function measureCrowd(bench: Bench): Promise<Row[]> {
     `create p50 with ${FEW} present: ${few.toFixed(2)} ms, with ${many}: ${median(manyMs).toFixed(2)} ms`,
   ];
   return [
-    row("idle-memory", "MiB", [idleMib], { peer: "bwrap sleep", peerSamples: peerMib }),
+    row("idle-memory", "MiB", idleMib, { peer: "bwrap sleep", peerSamples: peerMib }),
     row("idle-memory-1000", "MiB", [manyMib], {
       notes: many === MANY ? [] : [`measured with ${many}: --quick`],
     }),
