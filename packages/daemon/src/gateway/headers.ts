@@ -61,19 +61,37 @@ const RESPONSE_ACTIONS = new Map<string, Action>([
 ]);
 
 const REMEMBERED_NAMES_MAX = 2_048;
-const requestNames = new Map<string, Action>();
-const responseNames = new Map<string, Action>();
 
-function actionOf(
-  name: string,
-  known: ReadonlyMap<string, Action>,
-  remembered: Map<string, Action>,
-): Action {
-  const cached = remembered.get(name);
+/** How the lines of one side's messages are judged and rewritten. */
+interface Side {
+  readonly actions: ReadonlyMap<string, Action>;
+  readonly remembered: Map<string, Action>;
+  /** The value that goes on, or undefined where the line does not */
+  rewrite(
+    action: Action,
+    value: string,
+    request: RequestHead,
+    facts: ForwardFacts,
+  ): string | undefined;
+}
+
+const TO_APP: Side = {
+  actions: REQUEST_ACTIONS,
+  remembered: new Map(),
+  rewrite: rewrittenRequestValue,
+};
+const TO_CLIENT: Side = {
+  actions: RESPONSE_ACTIONS,
+  remembered: new Map(),
+  rewrite: rewrittenResponseValue,
+};
+
+function actionOf(name: string, side: Side): Action {
+  const cached = side.remembered.get(name);
   if (cached !== undefined) return cached;
-  const action = judgeName(name, known);
-  if (remembered.size >= REMEMBERED_NAMES_MAX) remembered.clear();
-  remembered.set(name, action);
+  const action = judgeName(name, side.actions);
+  if (side.remembered.size >= REMEMBERED_NAMES_MAX) side.remembered.clear();
+  side.remembered.set(name, action);
   return action;
 }
 
@@ -85,22 +103,21 @@ function judgeName(name: string, known: ReadonlyMap<string, Action>): Action {
   return isAlias ? DROP : (known.get(name) ?? KEEP);
 }
 
-/**
- * The header lines of a message that go on, byte for byte where nothing in them changes; `rewrite`
- * gives the value of any other, or undefined to leave it out.
- */
+/** The header lines of a message that go on, byte for byte where nothing in them changes. */
 function keptLines(
-  { text, fields, connection }: Pick<RequestHead | ResponseHead, "text" | "fields" | "connection">,
-  judge: (name: string) => Action,
-  rewrite: (action: Action, value: string) => string | undefined,
+  message: RequestHead | ResponseHead,
+  side: Side,
+  request: RequestHead,
+  facts: ForwardFacts,
 ): string {
+  const { text, fields, connection } = message;
   const extra = nominated(connection);
   let kept = "";
   let runFrom = fields[0]?.from ?? 0;
   let runTo = runFrom;
   for (const { name, value, to } of fields) {
-    const action = extra?.has(name) ? DROP : judge(name);
-    const rewritten = action === KEEP ? value : rewrite(action, value);
+    const action = extra?.has(name) ? DROP : actionOf(name, side);
+    const rewritten = action === KEEP ? value : side.rewrite(action, value, request, facts);
     if (rewritten !== value) {
       kept += text.slice(runFrom, runTo);
       if (rewritten !== undefined) kept += `${name}: ${rewritten}\r\n`;
@@ -126,11 +143,7 @@ function nominated(connection: readonly string[]): ReadonlySet<string> | undefin
  */
 export function requestHeadText(head: RequestHead, facts: ForwardFacts): string {
   const host = facts.localHost ?? head.authority.text;
-  const kept = keptLines(
-    head,
-    (name) => actionOf(name, REQUEST_ACTIONS, requestNames),
-    (action, value) => rewrittenRequestValue(action, value, head, facts),
-  );
+  const kept = keptLines(head, TO_APP, head, facts);
   const forwarded = `X-Forwarded-For: ${facts.address}\r\nX-Forwarded-Host: ${head.authority.text}\r\nX-Forwarded-Proto: ${facts.protocol}\r\n`;
   return `${head.method} ${head.target} HTTP/1.1\r\nHost: ${host}\r\n${kept}${forwarded}${requestFraming(head)}\r\n`;
 }
@@ -181,11 +194,7 @@ export function responseHeadText(
   facts: ForwardFacts,
   answer: AnswerFacts,
 ): string {
-  const kept = keptLines(
-    response,
-    (name) => actionOf(name, RESPONSE_ACTIONS, responseNames),
-    (action, value) => rewrittenResponseValue(action, value, request, facts),
-  );
+  const kept = keptLines(response, TO_CLIENT, request, facts);
   return `HTTP/1.1 ${response.status} ${response.reason}\r\n${kept}${answerFraming(response, answer)}\r\n`;
 }
 

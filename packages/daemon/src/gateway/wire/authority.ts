@@ -1,4 +1,4 @@
-import { malformed } from "./fields.ts";
+import { detached, malformed } from "./fields.ts";
 
 /** A host and port as a request names them. */
 export interface Authority {
@@ -14,6 +14,10 @@ const REGISTERED_NAME = /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/;
 const IPV6 = /^\[[0-9a-f:]{2,39}(\.[0-9.]{5,13})?\]$/;
 const PORT = /^[1-9][0-9]{0,4}$/;
 
+/** Hosts seen: clients name the same few again and again. */
+const known = new Map<string, Authority>();
+const KNOWN_MAX = 1_024;
+
 /**
  * Reads `host[:port]` of a Host header or of an absolute target. Refuses user information, percent
  * encoding, and every byte that resolvers and proxies are known to disagree on.
@@ -21,6 +25,16 @@ const PORT = /^[1-9][0-9]{0,4}$/;
  * @throws HTTP_MALFORMED
  */
 export function parseAuthority(value: string): Authority {
+  const seen = known.get(value);
+  if (seen !== undefined) return seen;
+  const own = detached(value);
+  const authority = parseOnce(own);
+  if (known.size >= KNOWN_MAX) known.clear();
+  known.set(own, authority);
+  return authority;
+}
+
+function parseOnce(value: string): Authority {
   const lower = value.toLowerCase();
   const portMark = lower.lastIndexOf(":");
   const hasPort = portMark > lower.lastIndexOf("]");

@@ -54,7 +54,7 @@ export function parseFields(text: string, from: number): HeadField[] {
     let code = text.charCodeAt(at);
     while (TOKEN[code] === 1) code = text.charCodeAt(++at);
     if (code !== COLON || at === lineFrom) throw brokenName(code, at === lineFrom);
-    const name = text.slice(lineFrom, at).toLowerCase();
+    const name = lowerName(text.slice(lineFrom, at));
     code = text.charCodeAt(++at);
     while (code === SPACE || code === TAB) code = text.charCodeAt(++at);
     const valueFrom = at;
@@ -69,6 +69,25 @@ export function parseFields(text: string, from: number): HeadField[] {
     fields.push({ name, value: text.slice(valueFrom, valueTo), from: lineFrom, to: at });
   }
   return fields;
+}
+
+/** Header names seen, as they were spelled, and in lower case. */
+const lowerNames = new Map<string, string>();
+const LOWER_NAMES_MAX = 2_048;
+
+function lowerName(spelled: string): string {
+  const known = lowerNames.get(spelled);
+  if (known !== undefined) return known;
+  if (lowerNames.size >= LOWER_NAMES_MAX) lowerNames.clear();
+  const own = detached(spelled);
+  const lower = own.toLowerCase();
+  lowerNames.set(own, lower);
+  return lower;
+}
+
+/** A copy: a slice that is remembered would keep the whole head that it was cut from. */
+export function detached(slice: string): string {
+  return Buffer.from(slice, "latin1").toString("latin1");
 }
 
 function brokenName(code: number, atLineStart: boolean): BelljarError {
