@@ -278,3 +278,33 @@ test("a watch tells of changes as they happen, deeper ones too", async ({
   abort.abort();
   await watching;
 });
+
+test.for([
+  "/proc/self/mem",
+  "/proc/self/exe",
+  "/proc/self/fd/0",
+  "/proc/self/fd/3",
+  "/proc/1/mem",
+  "/proc/1/environ",
+  "/proc/kmsg",
+  "/proc/self/pagemap",
+  "/dev/stdin",
+  "/dev/ptmx",
+  "/dev/tty",
+])(
+  "reading, writing and removing %s as root neither hangs nor harms the guest",
+  async (target, { api, createSandbox }) => {
+    const { id } = await createSandbox();
+    const signal = AbortSignal.timeout(10_000);
+    const calls = [
+      api.call("GET", route(id, target, "/content", "&user=root&length=4096"), { signal }),
+      api.call("PUT", route(id, target, "/content", "&user=root"), { raw: "x", signal }),
+      api.call("GET", route(id, target, "/stat", "&user=root"), { signal }),
+      api.call("DELETE", route(id, target, "", "&user=root"), { signal }),
+    ];
+    for (const answer of await Promise.all(calls))
+      expect(answer.body.toString()).not.toContain("INTERNAL");
+    expect((await api.exec(id, ["echo", "well"])).stdout).toBe("well\n");
+    expect((await api.get(id)).state).toBe("running");
+  },
+);

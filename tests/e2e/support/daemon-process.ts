@@ -15,6 +15,10 @@ export interface DaemonOptions {
   readonly port?: number;
   /** Further arguments, such as `["--previews.domain", "example.test"]` */
   readonly args?: readonly string[];
+  /** The repository as the daemon sees it; default: this one */
+  readonly repository?: string;
+  /** Runs the daemon as this user; the data directory must be that user's */
+  readonly uid?: number;
   /** The token of an earlier start on the same data directory, which is printed only once */
   readonly token?: string;
 }
@@ -44,10 +48,10 @@ export interface DaemonProcess extends AsyncDisposable {
 }
 
 /** The program that `startDaemon` runs. */
-export function daemonArgv(): string[] {
-  const built = path.join(REPOSITORY, "packages/daemon/dist/main.js");
+export function daemonArgv(repository = REPOSITORY): string[] {
+  const built = path.join(repository, "packages/daemon/dist/main.js");
   if (!existsSync(built)) throw new Error(`${built} is missing: run \`npm run build\``);
-  return [daemonNode(), built];
+  return [daemonNode(repository), built];
 }
 
 function readyLine(child: Child): Promise<ReadyLine> {
@@ -80,7 +84,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
   const port = options.port ?? (await freePort());
   const child = await startChild(
     [
-      ...daemonArgv(),
+      ...daemonArgv(options.repository),
       "--data-dir",
       dataDir,
       "--port",
@@ -88,7 +92,10 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
       "--ready-json",
       ...(options.args ?? []),
     ],
-    { cwd: REPOSITORY },
+    {
+      cwd: options.repository ?? REPOSITORY,
+      ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+    },
   );
   const ready = await readyLine(child).catch(async (error: unknown) => {
     await child.stop("SIGKILL");

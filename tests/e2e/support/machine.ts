@@ -45,8 +45,8 @@ export function findProgram(program: string): string | undefined {
 }
 
 /** Node for the daemon: the packaged one where it is installed, this process's otherwise. */
-export function daemonNode(): string {
-  const packaged = path.join(REPOSITORY, "node_modules", ".bin", "node");
+export function daemonNode(repository = REPOSITORY): string {
+  const packaged = path.join(repository, "node_modules", ".bin", "node");
   return existsSync(packaged) ? packaged : process.execPath;
 }
 
