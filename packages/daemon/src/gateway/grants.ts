@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { BelljarError } from "@belljar/protocol";
 import { type Clock, randomName, type SandboxId } from "../kernel/index.ts";
+import type { GatewayLimits } from "./limits.ts";
 import type { GrantRow, GrantStore } from "./ports.ts";
 
 /** A code is exchanged by the page that it opens, at once. */
@@ -30,8 +31,7 @@ export interface Grant {
 export interface GrantsOptions {
   readonly store: GrantStore;
   readonly clock: Clock;
-  /** `ms` that a session of the owner lasts */
-  readonly sessionLifeMs: number;
+  readonly limits: Pick<GatewayLimits, "sessionLifeMs" | "sessionsPerLinkMax">;
   /** Told when a grant of this sandbox was revoked here */
   readonly onRevoked: (id: SandboxId) => void;
 }
@@ -43,13 +43,13 @@ export interface GrantsOptions {
 export class Grants {
   readonly #store: GrantStore;
   readonly #clock: Clock;
-  readonly #sessionLifeMs: number;
+  readonly #limits: GrantsOptions["limits"];
   readonly #onRevoked: (id: SandboxId) => void;
 
   constructor(options: GrantsOptions) {
     this.#store = options.store;
     this.#clock = options.clock;
-    this.#sessionLifeMs = options.sessionLifeMs;
+    this.#limits = options.limits;
     this.#onRevoked = options.onRevoked;
   }
 
@@ -95,7 +95,7 @@ export class Grants {
     return rows.filter((row) => row.kind === "link" && this.#isAlive(row));
   }
 
-  /** Exchanges a code or a link for a session on one port. @throws PREVIEW_GRANT_INVALID, the same for every reason */
+  /** Exchanges a code or a link for a session on one port. @throws PREVIEW_GRANT_INVALID, the same for every reason; PREVIEW_LIMIT */
   async enter(
     token: string,
     target: { sandboxId: SandboxId; port: number },
@@ -106,7 +106,8 @@ export class Grants {
     if (!fits) throw invalid();
     const isOwner = row.kind === "code";
     if (isOwner && !(await this.#store.consume(row.id))) throw invalid();
-    const lifeEndsMs = this.#clock.now() + this.#sessionLifeMs;
+    if (!isOwner) await this.#refuseTooMany(row);
+    const lifeEndsMs = this.#clock.now() + this.#limits.sessionLifeMs;
     const session = await this.#issue({
       ...target,
       kind: "session",
@@ -128,6 +129,13 @@ export class Grants {
     const link = rows.find((candidate) => candidate.id === row.parentId);
     if (link === undefined || link.kind !== "link" || !this.#isAlive(link)) return undefined;
     return { id, sandboxId, port, isOwner: false, expiresAtMs };
+  }
+
+  async #refuseTooMany(link: GrantRow): Promise<void> {
+    const rows = await this.#store.list(link.sandboxId);
+    const sessions = rows.filter((row) => row.parentId === link.id && this.#isAlive(row));
+    if (sessions.length >= this.#limits.sessionsPerLinkMax)
+      throw new BelljarError("PREVIEW_LIMIT", "too many sessions were made from this link");
   }
 
   async #find(token: string): Promise<GrantRow | undefined> {

@@ -113,7 +113,7 @@ function build(options: GatewayOptions): {
   const grants = new Grants({
     store: options.grantStore,
     clock,
-    sessionLifeMs: limits.sessionLifeMs,
+    limits,
     onRevoked: (id: SandboxId) => previews.onChange(id),
   });
   const hosts = new HostTable(options);

@@ -34,6 +34,8 @@ export interface GatewayLimits {
   heldPerSandboxMax: number;
   /** `ms` that a session of the owner lasts */
   sessionLifeMs: number;
+  /** Live sessions made from one link: each is a row that whoever holds the link can add */
+  sessionsPerLinkMax: number;
   /** Failed credentials from one address in a minute, before it has to wait */
   failuresPerMinuteMax: number;
 }
@@ -56,5 +58,6 @@ export const DEFAULT_LIMITS: GatewayLimits = {
   bootPageAfterMs: 300,
   heldPerSandboxMax: 256,
   sessionLifeMs: 12 * 3600 * 1000,
+  sessionsPerLinkMax: 2_000,
   failuresPerMinuteMax: 20,
 };

@@ -230,6 +230,19 @@ test("a WebSocket that was let in while its link was being revoked is cut", asyn
   await closed;
 });
 
+test("a link makes only so many sessions at once", async () => {
+  await using world = await ready({ limits: { sessionsPerLinkMax: 2 } });
+  world.visibility = "link";
+  const { grants } = world.gateway;
+  const target = { sandboxId: world.id, port: 3000 };
+  const link = await grants.createLink({ ...target, lifeMs: 60_000 });
+  const other = await grants.createLink({ ...target, lifeMs: 60_000 });
+  expect((await enter(world, link.token)).status).toBe(200);
+  expect((await enter(world, link.token)).status).toBe(200);
+  expect((await enter(world, link.token)).status).toBe(429);
+  expect((await enter(world, other.token)).status).toBe(200);
+});
+
 test("crawlers and prefetches wake nothing", async () => {
   await using world = await ready();
   world.state = "frozen";
