@@ -144,7 +144,11 @@ function apiOf(
     return listening.gateway.grants;
   };
   const previewUrl = (id: string, port: number) => addresses.previewUrl(id, port);
-  const access = previewAccess(grants, { clock, previewUrl, linkLifeMs: config.previews.linkLifeMs });
+  const access = previewAccess(grants, {
+    clock,
+    previewUrl,
+    linkLifeMs: config.previews.linkLifeMs,
+  });
   const settings = {
     isApiHost: addresses.isApiHost,
     allowedOrigins: config.server.allowedOrigins,
