@@ -116,15 +116,19 @@ static bool state_parse(struct sandbox *box, char *text, char *boot_id)
     return true;
 }
 
-/* A pidfd pins the process: facts that are right after it was opened stay right. */
+/* A pidfd pins the process: facts that are right after it was opened stay right. Not being able to look is
+ * no proof of an end: what may be alive is better left alone than killed. */
 static int survivor_open(const struct sandbox *box, const char *boot_id)
 {
     uint64_t start_time = 0, inode = 0;
     if (strcmp(boot_id, warden.boot_id))
         return -1;
+    errno = 0;
     int fd = (int)syscall(SYS_pidfd_open, box->pid, 0);
     bool is_same = fd >= 0 && proc_facts(box->pid, &start_time, &inode) == 0 && start_time == box->start_time &&
                    inode == box->namespace_inode;
+    if (!is_same && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        die(71, "adoption");
     if (!is_same)
         close_fd(&fd);
     return fd;
@@ -147,11 +151,10 @@ static void adopt_one(const char *name)
 {
     char id[ID_CHARS + 1] = {0}, boot_id[40] = {0}, text[STATE_BYTES_MAX];
     memcpy(id, name, ID_CHARS);
-    if (file_read(warden.run_fd, name, text, sizeof text) <= 0)
-        return;
-    struct sandbox *box = sandbox_new(id);
+    ssize_t length = file_read(warden.run_fd, name, text, sizeof text);
+    struct sandbox *box = length < 0 ? NULL : sandbox_new(id);
     if (!box)
-        return;
+        die(71, name);
     box->adopted = true;
     int fd = state_parse(box, text, boot_id) ? survivor_open(box, boot_id) : -1;
     if (fd >= 0) {

@@ -1,6 +1,7 @@
 /* Arguments and start: takes the run directory, finds what still runs there, then serves. */
 #include <linux/magic.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 #include <time.h>
 
@@ -30,21 +31,20 @@ int64_t now_ms(void)
     return (int64_t)at.tv_sec * 1000 + at.tv_nsec / 1000000;
 }
 
-static bool is_tmpfs(int fd)
-{
-    struct statfs found;
-    return fstatfs(fd, &found) == 0 && found.f_type == TMPFS_MAGIC;
-}
-
 /* A record lock, not flock(2): a child that still sets up must not hold it for a dead warden.
  * The descriptor stays open for life, for closing it would let the lock go. */
 static void run_dir_open(void)
 {
+    struct stat found;
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     warden.run_fd = open(warden.run_dir, O_DIRECTORY | O_CLOEXEC | O_RDONLY);
     int lock = openat(warden.run_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (warden.run_fd < 0 || lock < 0)
         die(71, warden.run_dir);
+    /* Whoever may write here could name cgroups to be killed, and put links where we make directories. */
+    errno = EPERM;
+    if (fstat(warden.run_fd, &found) < 0 || found.st_uid != geteuid() || (found.st_mode & 022))
+        die(77, "the run directory must be the warden's alone to write in");
     if (fcntl(lock, F_SETLK, &whole) < 0)
         die(75, "another warden holds this run directory");
 }
@@ -53,10 +53,11 @@ static void run_dir_open(void)
  * make them the more there are. So the run directory becomes a tmpfs where it is none. */
 static void run_dir_take(void)
 {
+    struct statfs found = {0};
     if (mkdir(warden.run_dir, 0711) < 0 && errno != EEXIST)
         die(71, warden.run_dir);
     run_dir_open();
-    if (warden.privileged && !is_tmpfs(warden.run_fd)) {
+    if (warden.privileged && (fstatfs(warden.run_fd, &found) < 0 || found.f_type != TMPFS_MAGIC)) {
         unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
         if (syscall(SYS_mount, "belljar", warden.run_dir, "tmpfs", flags, "mode=0711,size=64m") < 0)
             die(71, "mount of the run directory");
@@ -133,6 +134,11 @@ int main(int argc, char **argv)
     const char *socket_path = arguments_take(argc, argv);
     signal(SIGPIPE, SIG_IGN);
     warden.privileged = geteuid() == 0;
+    struct rlimit files; /* a descriptor for every adopted sandbox; what sandboxes get is the plan's */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
     server_start();
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     while (null >= 0 && null < 3) /* whoever started us may have closed 0, 1 or 2 */

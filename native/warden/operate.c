@@ -18,10 +18,7 @@ struct pending {
 
 static void pending_end(struct pending *pending, int error, const char *step, int fd)
 {
-    if (error)
-        reply_error(&pending->to, error, step);
-    else
-        reply(&pending->to, NULL, fd);
+    error ? reply_error(&pending->to, error, step) : reply(&pending->to, NULL, fd);
     source_remove(&pending->source);
     free(pending);
 }
@@ -55,7 +52,7 @@ static void freeze_check(struct source *source)
     struct sandbox *box = sandbox_find(pending->id);
     bool freeze = pending->to.op == OP_FREEZE, is_v1 = false;
     char text[256] = {0};
-    if (!box || box->exited) {
+    if (!box || box->exited || box->killed) {
         pending_end(pending, ESRCH, "freezer", -1);
         return;
     }
@@ -69,6 +66,7 @@ static void freeze_check(struct source *source)
         pending_end(pending, 0, NULL, -1);
     } else if (now_ms() >= pending->until_ms) {
         freezer_write(box, !freeze, &is_v1); /* neither half frozen nor half thawed */
+        box->frozen = !freeze;
         pending_end(pending, ETIMEDOUT, "freezer", -1);
     } else
         source_deadline(source, source->fd >= 0 ? pending->until_ms - now_ms() : POLL_V1_MS);
@@ -89,6 +87,7 @@ static void freeze(struct sandbox *box, const struct reply_to *to)
         free(pending);
         return;
     }
+    box->frozen = true; /* or about to be: whoever kills it now has to thaw it */
     pending->to = *to;
     memcpy(pending->id, box->id, sizeof pending->id);
     pending->until_ms = now_ms() + FREEZE_MS_MAX;
@@ -174,7 +173,7 @@ void sandbox_request(uint32_t op, const struct plan *plan, const struct reply_to
 {
     struct sandbox *box = sandbox_find(plan->id);
     const struct record *port = plan_find(plan, T_PORT);
-    if (!box || (box->exited && op != OP_KILL)) {
+    if (!box || ((box->exited || box->killed) && op != OP_KILL)) {
         reply_error(to, ESRCH, "id");
     } else if (op == OP_KILL && box->waiter_count == WAITERS_MAX) {
         reply_error(to, EBUSY, "kill");

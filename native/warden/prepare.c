@@ -1,8 +1,10 @@
 /* What a sandbox needs before its first process: user namespace, guest, socket, cgroups. */
 #include <linux/sched.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -16,9 +18,8 @@
 int userns_map(pid_t pid, const struct record *map)
 {
     char path[64], text[64];
-    CLEANUP_FD int proc = -1;
     snprintf(path, sizeof path, "/proc/%d", pid);
-    proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP_FD int proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (proc < 0)
         return errno;
     snprintf(text, sizeof text, "0 %lu %lu\n", map->n[0], map->n[2]);
@@ -38,6 +39,18 @@ static int userns_wait(void *ends)
     return read(((int *)ends)[0], &byte, 1) == 0 ? 0 : 1;
 }
 
+/* What a namespace uses up of pending signals, timers, inotify and message queues counts for its maker's id
+ * as well. So each one is made under the sandbox's own first id: as root's, one sandbox could use up what
+ * root and every other sandbox have. The capabilities stay, for some kernels ask for them here. */
+static void maker_id(uid_t id)
+{
+    bool is_set = prctl(PR_SET_SECUREBITS, (unsigned long)SECBIT_NO_SETUID_FIXUP, 0, 0, 0) == 0 &&
+                  syscall(SYS_setresuid, -1, id, -1) == 0 &&
+                  prctl(PR_SET_SECUREBITS, 0ul, 0, 0, 0) == 0 && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0;
+    if (!is_set)
+        abort(); /* going on with half of an identity is worse than an end */
+}
+
 /* A process of its own makes the user namespace, so that the sandbox's other namespaces, made by us,
  * belong to the host: its root owns nothing but its ids. The map serves id-mapped mounts as well. */
 int userns_make(const struct record *map, int *fd_out)
@@ -46,8 +59,13 @@ int userns_make(const struct record *map, int *fd_out)
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return errno;
+    if (warden.privileged)
+        maker_id((uid_t)map->n[0]);
     pid_t pid = clone(userns_wait, stack + sizeof stack, CLONE_NEWUSER | CLONE_VM, ends);
-    int error = pid < 0 ? errno : userns_map(pid, map);
+    int error = pid < 0 ? errno : 0;
+    if (warden.privileged)
+        maker_id(0);
+    error = error ? error : userns_map(pid, map);
     if (!error) {
         char path[64];
         snprintf(path, sizeof path, "/proc/%d/ns/user", pid);

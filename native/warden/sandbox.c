@@ -9,7 +9,6 @@
 
 #include "warden.h"
 
-
 struct sandbox *sandbox_find(const char *id)
 {
     struct sandbox *box = warden.sandboxes;
@@ -47,11 +46,6 @@ void sandbox_forget(struct sandbox *box)
     free(box);
 }
 
-static void file_name(char *out, size_t size, const char *id, const char *suffix)
-{
-    snprintf(out, size, "%s.%s", id, suffix);
-}
-
 static void put_exit(const struct sandbox *box, struct buffer *out)
 {
     uint32_t status[2] = {(uint32_t)box->status, box->status >= 0};
@@ -69,9 +63,9 @@ static void sandbox_clean(struct source *source)
         return;
     }
     char name[32];
-    file_name(name, sizeof name, box->id, "sock");
+    snprintf(name, sizeof name, "%s.sock", box->id);
     unlinkat(warden.run_fd, name, 0);
-    file_name(name, sizeof name, box->id, "state");
+    snprintf(name, sizeof name, "%s.state", box->id);
     unlinkat(warden.run_fd, name, 0);
     struct buffer out = {0};
     put_exit(box, &out);
@@ -82,12 +76,9 @@ static void sandbox_clean(struct source *source)
             reply(&box->waiters[i], &out, -1);
     }
     if (!box->creating) {
-        if (box->final_usage.used) {
-            uint8_t *data = realloc(out.data, out.used + box->final_usage.used);
-            if (data) {
-                memcpy(data + out.used, box->final_usage.data, box->final_usage.used);
-                out = (struct buffer){data, out.used + box->final_usage.used, out.used + box->final_usage.used};
-            }
+        if (box->final_usage.used && reserve(&out, box->final_usage.used)) {
+            memcpy(out.data + out.used, box->final_usage.data, box->final_usage.used);
+            out.used += box->final_usage.used;
         }
         broadcast(OP_EXIT, &out);
     }
@@ -95,13 +86,22 @@ static void sandbox_clean(struct source *source)
     sandbox_forget(box);
 }
 
+/* What the child says of a step that failed; nothing but its end where the guest has begun. */
+static ssize_t setup_read(struct sandbox *box)
+{
+    char message[4 + sizeof box->step] = {0};
+    ssize_t n = recv(box->setup.fd, message, sizeof message - 1, MSG_DONTWAIT);
+    if (n > 4 && !box->error) {
+        memcpy(&box->error, message, 4);
+        memcpy(box->step, message + 4, sizeof box->step - 1);
+    }
+    return n;
+}
+
 static void sandbox_ended(struct sandbox *box)
 {
-    char step[4 + sizeof box->step] = {0};
-    if (box->setup.fd >= 0 && recv(box->setup.fd, step, sizeof step - 1, MSG_DONTWAIT) > 4 && !box->error) {
-        memcpy(&box->error, step, 4);
-        memcpy(box->step, step + 4, sizeof box->step - 1);
-    }
+    if (box->setup.fd >= 0)
+        setup_read(box);
     usage_read(box, &box->final_usage);
     box->exited = true;
     source_remove(&box->setup);
@@ -161,6 +161,7 @@ void sandbox_adopt(struct sandbox *box, int pidfd)
  * began: cgroup.kill reaches that. A process frozen by v1 takes its signal only when it thaws. */
 void sandbox_kill(struct sandbox *box)
 {
+    box->killed = true; /* no freeze may begin or be finished from here on */
     bool is_alive = box->exit.fd >= 0 || (box->pid > 0 && !box->adopted && !box->exited);
     if (box->exit.fd >= 0)
         syscall(SYS_pidfd_send_signal, box->exit.fd, SIGKILL, NULL, 0);
@@ -180,14 +181,11 @@ static void setup_ready(struct source *source, uint32_t events)
 {
     (void)events;
     struct sandbox *box = (struct sandbox *)((char *)source - offsetof(struct sandbox, setup));
-    char message[4 + sizeof box->step] = {0};
-    ssize_t n = recv(source->fd, message, sizeof message - 1, MSG_DONTWAIT);
+    ssize_t n = setup_read(box);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     source_remove(source);
     if (n > 4) {
-        memcpy(&box->error, message, 4);
-        memcpy(box->step, message + 4, sizeof box->step - 1);
         sandbox_kill(box);
         return;
     }

@@ -107,8 +107,11 @@ static int volume_limit(int volume, uint64_t bytes)
 
 static int part_make(int volume, const char *name, const struct record *v)
 {
-    if (mkdirat(volume, name, 0755) < 0)
-        return errno == EEXIST ? 0 : errno;
+    struct stat found;
+    if (mkdirat(volume, name, 0755) < 0 && errno != EEXIST)
+        return errno;
+    if (fstatat(volume, name, &found, AT_SYMLINK_NOFOLLOW) == 0 && found.st_uid != geteuid())
+        return 0; /* given away already; from then on its owner is the sandbox's own matter */
     return fchownat(volume, name, (uid_t)v->n[0], (gid_t)v->n[1], AT_SYMLINK_NOFOLLOW) < 0 ? errno : 0;
 }
 
@@ -158,6 +161,8 @@ static int level_empty(int top, int directory, uint64_t *serial)
         int at = dirfd(entries);
         char name[32];
         bool is_gone = unlinkat(at, entry->d_name, 0) == 0 || unlinkat(at, entry->d_name, AT_REMOVEDIR) == 0;
+        if (!is_gone && !warden.privileged && fchmodat(at, entry->d_name, 0700, 0) < 0) /* moving writes its ".." */
+            error = errno;
         do
             snprintf(name, sizeof name, ".belljar-%lx", (*serial)++);
         while (!is_gone && renameat2(at, entry->d_name, top, name, RENAME_NOREPLACE) < 0 && errno == EEXIST);
@@ -281,9 +286,6 @@ void volume_request(uint32_t op, const struct plan *plan, const struct reply_to 
         return worker_run(to, plan, tree_usage);
     if (op == OP_VOLUME_CREATE && !error)
         put(&out, T_STATUS, &limit_errno, sizeof limit_errno);
-    if (error)
-        reply_error(to, error, step);
-    else
-        reply(to, &out, -1);
+    error ? reply_error(to, error, step) : reply(to, &out, -1);
     free(out.data);
 }

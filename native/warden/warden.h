@@ -96,7 +96,7 @@ struct sandbox {
     struct buffer final_usage;
     int status, error, clean_tries;
     char step[48];
-    bool creating, exited, frozen, adopted;
+    bool creating, exited, frozen, adopted, killed;
     struct sandbox *next;
 };
 

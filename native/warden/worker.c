@@ -38,6 +38,11 @@ static _Noreturn void worker_main(int fd, const struct plan *plan,
 {
     struct buffer out = {0};
     const char *step = "worker";
+    /* Clients must see the warden's death, and the next warden has this one's sockets to itself. */
+    if (dup2(fd, 0) < 0 || dup2(warden.pool_fd, 1) < 0 || syscall(SYS_close_range, 3, ~0u, 0) < 0)
+        _exit(1);
+    fd = 0;
+    warden.pool_fd = 1;
     int error = work(plan, &out, &step);
     if (error) {
         out.used = 0;

@@ -137,10 +137,14 @@ export class Machine implements AsyncDisposable {
     return spec;
   }
 
+  async guest(id: SandboxId): Promise<GuestClient> {
+    const driver = await this.driver();
+    return new GuestClient((signal) => driver.connectGuest(id, signal));
+  }
+
   /** Runs a shell command inside, as root of the sandbox. */
   async run(id: SandboxId, script: string, user = "root"): Promise<Said> {
-    const driver = await this.driver();
-    const guest = new GuestClient((signal) => driver.connectGuest(id, signal));
+    const guest = await this.guest(id);
     const env = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" };
     const session = await guest.exec({ command: ["/bin/sh", "-c", script], env, user });
     const said = { stdout: "", stderr: "" };
@@ -169,15 +173,11 @@ export class Machine implements AsyncDisposable {
   }
 
   cgroups(): string[] {
-    const found = execFileSync(
-      "find",
-      ["/sys/fs/cgroup", "-maxdepth", "6", "-type", "d", "-path", "*belljar-test-*/*"],
-      {
-        encoding: "utf8",
-      },
-    );
-    const mine = new Set(this.#roots());
-    return found.split("\n").filter((path) => path !== "" && mine.has(dirname(path)));
+    return this.#roots().flatMap((root) => {
+      if (!existsSync(root)) return [];
+      const entries = readdirSync(root, { withFileTypes: true });
+      return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(root, name));
+    });
   }
 
   /** Pids of this machine's guests. */

@@ -20,7 +20,8 @@ const refusal = await driver
 const started = await driver.start(spec);
 const said = await machine.run(
   spec.id,
-  "id -u; echo x > /dev/null; touch /home/user/file; cat /proc/1/status | grep CapEff",
+  "id -u; echo x > /dev/null; touch /home/user/file; cat /proc/1/status | grep CapEff; " +
+    "cd /home/user && mkdir -p a/b/c && touch a/b/c/file && chmod 000 a/b/c a/b a",
 );
 await driver.kill(spec.id);
 await driver.removeVolume(spec.id);
