@@ -79,7 +79,7 @@ export class Exchange implements ClientUser, UpstreamUser {
     this.#request.attach(this);
     this.#upstream.attach(this);
     this.#upstream.stream.write(requestHeadText(head, this.#facts), "latin1");
-    if (this.#request.isBodyDone) this.#request.connection.awaitApp();
+    if (this.#request.isBodyDone) this.#awaitAnswer();
     else this.#request.wantBody(true);
   }
 
@@ -92,8 +92,15 @@ export class Exchange implements ClientUser, UpstreamUser {
         ? true
         : writeParts(stream, "", parts, { isChunked, isDone });
     this.#owner.onTraffic();
-    if (isDone && this.#response === undefined) this.#request.connection.awaitApp();
+    if (isDone && this.#response === undefined) this.#awaitAnswer();
     if (!isFlowing && !isDone) this.#request.wantBody(false);
+  }
+
+  /** An app must begin to answer in time. The API times its own work: a command may run for days. */
+  #awaitAnswer(): void {
+    const { connection } = this.#request;
+    if (this.#facts.kind === "preview") connection.awaitApp();
+    else connection.awaitNothing();
   }
 
   onUpstreamDrain(): void {

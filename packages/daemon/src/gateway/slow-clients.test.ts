@@ -178,3 +178,18 @@ test("an app that takes nothing of a body is given up after a while", async () =
   await expect.poll(() => world.events.includes("closed"), { timeout: 5_000 }).toBe(true);
   expect(await client.untilClosed()).toMatch(/^(HTTP\/1\.1 504 |$)/);
 });
+
+test("an answer of the API may take longer than an app's may", async () => {
+  await using app = await rawApp(() => undefined);
+  const apiServer = createServer((_request, response) => {
+    setTimeout(() => response.end("late"), 1500);
+  });
+  await using world = await createWorld({ apiServer, limits: { responseTimeoutMs: 300 } });
+  world.ports.set(3000, app.port);
+  using visitor = await RawClient.to(world.port);
+  visitor.send(`GET / HTTP/1.1\r\nHost: ${world.host()}\r\nConnection: close\r\n\r\n`);
+  using client = await RawClient.to(world.port);
+  client.send("GET /v1/late HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  expect(await visitor.untilClosed()).toMatch(/^HTTP\/1\.1 504 /);
+  expect(await client.untilClosed()).toMatch(/^HTTP\/1\.1 200 [^]*late/);
+});
