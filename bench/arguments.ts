@@ -13,7 +13,7 @@ export interface Options {
 
 export const USAGE = `npm run bench -- [--rows a,b] [--quick] [--json] [--strict]
 
-  --rows a,b   only these rows, and what is measured together with them
+  --rows a,b   only these rows
   --quick      fewer samples: a look, not a measurement
   --json       one array of {name, unit, p50, p99, peer, peerP50, ratio} on stdout
   --strict     exit 1 when a row misses its budget

@@ -58,7 +58,10 @@ async function bench(options: Options): Promise<number> {
   );
   const daemon = stack.use(await startDaemon({ args: DAEMON_ARGS }));
   const context = makeBench(daemon, stack, { quick: options.quick, say });
-  const { rows, failed } = await measure(context, wanted);
+  const measured = await measure(context, wanted);
+  const isShown = (name: string) => options.rows.length === 0 || options.rows.includes(name);
+  const rows = measured.rows.filter(({ name }) => isShown(name));
+  const failed = measured.failed.filter(isShown);
   const left = await stopAndLook(daemon);
   const leftLines = Object.values(left).flat();
   if (leftLines.length > 0) say(`left behind: ${leftLines.slice(0, 5).join("; ")}`);
