@@ -1,4 +1,5 @@
 import { completionNodes } from "./tree.ts";
+import { quote, renderPathArms } from "./posix.ts";
 
 /** The script that `eval "$(belljar completion bash)"` runs. */
 export function renderBash(): string {
@@ -21,13 +22,7 @@ _belljar() {
       -*) ;;
       *)
         case "$path \${word}" in
-${nodes
-  .filter((node) => node.path !== "")
-  .map(
-    (node) =>
-      `          ${quote(node.path.includes(" ") ? node.path : ` ${node.path}`)}) path=${quote(node.path)} ;;`,
-  )
-  .join("\n")}
+${renderPathArms(nodes)}
           *) given=1 ;;
         esac
         ;;
@@ -58,8 +53,4 @@ ${nodes
 }
 complete -F _belljar belljar
 `;
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,4 +1,5 @@
 import { completionNodes, type CompletionNode, type Word } from "./tree.ts";
+import { quote, renderPathArms } from "./posix.ts";
 
 /** The script for a directory of zsh's \`fpath\`, or for \`source <(belljar completion zsh)\`. */
 export function renderZsh(): string {
@@ -15,13 +16,7 @@ _belljar() {
       -*) ;;
       *)
         case "$path $word" in
-${nodes
-  .filter((node) => node.path !== "")
-  .map(
-    (node) =>
-      `          ${quote(node.path.includes(" ") ? node.path : ` ${node.path}`)}) path=${quote(node.path)} ;;`,
-  )
-  .join("\n")}
+${renderPathArms(nodes)}
           *) given=1 ;;
         esac
         ;;
@@ -79,8 +74,4 @@ function renderNode(node: CompletionNode): string {
 
 function described(word: Word): string {
   return quote(`${word.word}:${word.summary}`);
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }
