@@ -153,6 +153,9 @@ static void namespaces_own(const struct child *child)
     errno = ECANCELED;
     if (read(child->status_fd, &go, 1) != 1)
         _exit(1);
+    state.step = "network-namespace";
+    if (child->net_fd >= 0)
+        check(setns(child->net_fd, CLONE_NEWNET));
     state.step = "cgroup-join";
     for (unsigned i = 0; i < child->task_count; i++)
         check(write(child->tasks[i], "0", 1));

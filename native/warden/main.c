@@ -156,6 +156,7 @@ int main(int argc, char **argv)
     warden.userns_errno = userns_make(&probe, &userns);
     pool_open();
     adopt_all();
+    spare_start();
     server_listen(socket_path);
     if (write(STDOUT_FILENO, "ready\n", 6) < 0 && errno != EPIPE)
         die(71, "stdout");

@@ -214,7 +214,10 @@ static void setup_expired(struct source *source)
 static int child_clone(struct sandbox *box, struct child *child, int into, int sockets[2])
 {
     struct clone_args args = {.exit_signal = SIGCHLD};
-    args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+    args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+    child->net_fd = spare_take();
+    if (child->net_fd < 0)
+        args.flags |= CLONE_NEWNET;
     if (!warden.privileged)
         args.flags |= CLONE_NEWUSER;
     if (into >= 0) {
@@ -233,7 +236,7 @@ static int child_clone(struct sandbox *box, struct child *child, int into, int s
 /* Everything up to "go" happens here; only then may the child begin. */
 static int create_begin(struct sandbox *box, const struct plan *plan)
 {
-    struct child child = {.plan = plan, .userns_fd = -1, .listen_fd = -1};
+    struct child child = {.plan = plan, .userns_fd = -1, .listen_fd = -1, .net_fd = -1};
     CLEANUP_FD int into = -1;
     int sockets[2] = {-1, -1};
     snprintf(box->step, sizeof box->step, "guest");
@@ -260,6 +263,7 @@ static int create_begin(struct sandbox *box, const struct plan *plan)
     for (unsigned i = 0; i < child.task_count; i++)
         close_fd(&child.tasks[i]);
     close_fd(&child.userns_fd);
+    close_fd(&child.net_fd);
     close_fd(&child.listen_fd);
     close_fd(&sockets[1]);
     box->setup.fd = sockets[0];

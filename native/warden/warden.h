@@ -1,7 +1,7 @@
 /* The warden applies plans; it decides nothing. This header is the map of its files:
  * main.c (start), server.c (connections), worker.c (slow work), plan.c (parser), sandbox.c (made and ended),
- * prepare.c (before the first process), child.c and mounts.c (what runs inside), adopt.c (written down and found
- * again), operate.c (freeze, dial, measure), volume.c (disks). */
+ * prepare.c (before the first process), spare.c (network namespaces made ahead), child.c and mounts.c (what runs
+ * inside), adopt.c (written down and found again), operate.c (freeze, dial, measure), volume.c (disks). */
 #ifndef WARDEN_H
 #define WARDEN_H
 
@@ -117,7 +117,7 @@ extern struct warden warden;
 /* What the child needs, all opened before the clone. */
 struct child {
     const struct plan *plan;
-    int status_fd, listen_fd, userns_fd, guest_fd, tasks[ROOTS_MAX];
+    int status_fd, listen_fd, userns_fd, net_fd, guest_fd, tasks[ROOTS_MAX];
     unsigned task_count;
 };
 
@@ -187,6 +187,10 @@ ssize_t file_read(int directory, const char *path, char *text, size_t size);
 /* prepare.c */
 int listener_make(const char *id);
 int cgroups_make(struct sandbox *box, const struct plan *plan, struct child *child, int *into);
+
+/* spare.c */
+void spare_start(void);
+int spare_take(void);
 
 /* volume.c */
 void pool_open(void);
