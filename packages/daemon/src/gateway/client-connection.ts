@@ -3,10 +3,13 @@ import { BelljarError } from "@belljar/protocol";
 import { answerText, jsonRefusal } from "./answers.ts";
 import { type ClientFacts, ClientRequest } from "./client-request.ts";
 import { ConnectionDeadlines, type Waiting } from "./connection-deadlines.ts";
+import { readDirectly } from "./direct-reads.ts";
 import type { GatewayLimits } from "./limits.ts";
+import { RequestRewrite } from "./rewrite-memo.ts";
 import type { Sweeper } from "./sweeper.ts";
 import {
   findHeadEnd,
+  HeadMemo,
   isToken,
   malformed,
   parseRequestHead,
@@ -40,6 +43,8 @@ export class ClientConnection {
   readonly socket: Socket;
   /** Who holds the connection: a client, or an edge */
   readonly direct: ClientFacts;
+  readonly rewrite = new RequestRewrite();
+  readonly #heads = new HeadMemo<RequestHead>();
   readonly #hooks: ConnectionHooks;
   #phase: 0 | 1 | 2 | 3 = HEAD;
   readonly #deadlines: ConnectionDeadlines;
@@ -51,17 +56,16 @@ export class ClientConnection {
   #lingerBytes = 0;
 
   constructor(socket: Socket, direct: ClientFacts, hooks: ConnectionHooks) {
-    this.socket = socket;
+    this.socket = readDirectly(socket, (chunk) => this.#onData(chunk));
     this.direct = direct;
     this.#hooks = hooks;
     this.#deadlines = new ConnectionDeadlines(hooks.sweeper, (what) => this.#onTimeUp(what));
     this.#deadlines.wait("head", hooks.limits.headTimeoutMs);
-    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
-    socket.on("drain", () => this.#onDrain());
-    socket.on("end", () => this.#onEnd());
+    this.socket.on("drain", () => this.#onDrain());
+    this.socket.on("end", () => this.#onEnd());
     // What went wrong is told by `close`, which always follows.
-    socket.on("error", () => undefined);
-    socket.on("close", () => this.#onClose());
+    this.socket.on("error", () => undefined);
+    this.socket.on("close", () => this.#onClose());
   }
 
   get isDraining(): boolean {
@@ -239,18 +243,21 @@ export class ClientConnection {
     if (this.socket.writableNeedDrain) return false;
     // RFC 9112 §2.2: one empty line before a request is tolerated; some clients send it after a body.
     const from = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0;
-    let head: RequestHead;
-    let end: number;
-    try {
-      end = findHeadEnd(bytes, from);
-      if (end === -1) {
-        refuseForeignStart(bytes, from);
+    let head = this.#heads.recall(bytes, from);
+    let end = from + this.#heads.byteCount;
+    if (head === undefined) {
+      try {
+        end = findHeadEnd(bytes, from);
+        if (end === -1) {
+          refuseForeignStart(bytes, from);
+          return false;
+        }
+        head = parseRequestHead(bytes.toString("latin1", from, end - 2));
+        this.#heads.remember(bytes, from, end, head);
+      } catch (error) {
+        this.#refuse(error);
         return false;
       }
-      head = parseRequestHead(bytes.toString("latin1", from, end - 2));
-    } catch (error) {
-      this.#refuse(error);
-      return false;
     }
     this.#pending = end < bytes.length ? bytes.subarray(end) : undefined;
     this.#phase = BUSY;

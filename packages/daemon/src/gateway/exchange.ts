@@ -1,12 +1,6 @@
 import { BelljarError } from "@belljar/protocol";
 import type { ClientRequest, ClientUser } from "./client-request.ts";
-import {
-  type ClientFraming,
-  type ForwardFacts,
-  interimHeadText,
-  requestHeadText,
-  responseHeadText,
-} from "./headers.ts";
+import { type ClientFraming, type ForwardFacts, interimHeadText } from "./headers.ts";
 import { HOST_CHECK_BYTES_MAX, isHostRefusal } from "./host-check.ts";
 import { acceptsHandshake, Tunnel } from "./tunnel.ts";
 import type { Upstream, UpstreamUser } from "./upstream.ts";
@@ -78,7 +72,8 @@ export class Exchange implements ClientUser, UpstreamUser {
     const { head } = this.#request;
     this.#request.attach(this);
     this.#upstream.attach(this);
-    this.#upstream.stream.write(requestHeadText(head, this.#facts), "latin1");
+    const text = this.#request.connection.rewrite.text(head, this.#facts);
+    this.#upstream.stream.write(text, "latin1");
     if (this.#request.isBodyDone) this.#awaitAnswer();
     else this.#request.wantBody(true);
   }
@@ -146,16 +141,12 @@ export class Exchange implements ClientUser, UpstreamUser {
   #read(bytes: Buffer): void {
     let at = 0;
     while (this.#response === undefined) {
-      const end = findHeadEnd(bytes, at);
-      if (end === -1) {
+      const head = this.#readHead(bytes, at);
+      if (head === undefined) {
         this.#partialHead = at === 0 ? bytes : bytes.subarray(at);
         return;
       }
-      const head = parseResponseHead(
-        bytes.toString("latin1", at, end - 2),
-        this.#request.head.method,
-      );
-      at = end;
+      at += head.byteCount;
       if (head.status === 101) {
         this.#upgrade(head, bytes.subarray(at));
         return;
@@ -165,6 +156,19 @@ export class Exchange implements ClientUser, UpstreamUser {
       if (at === bytes.length && this.#response === undefined) return;
     }
     this.#readBody(bytes, at);
+  }
+
+  /** The head at `bytes[from…]`, or undefined while it is incomplete. */
+  #readHead(bytes: Buffer, from: number): ResponseHead | undefined {
+    const { method } = this.#request.head;
+    const { heads } = this.#upstream;
+    const known = heads.recall(bytes, from);
+    if (known?.method === method) return known.head;
+    const end = findHeadEnd(bytes, from);
+    if (end === -1) return undefined;
+    const head = parseResponseHead(bytes.toString("latin1", from, end - 2), method);
+    if (head.status >= 200) heads.remember(bytes, from, end, { method, head });
+    return head;
   }
 
   #interim(head: ResponseHead): void {
@@ -191,7 +195,7 @@ export class Exchange implements ClientUser, UpstreamUser {
     this.#framing = clientFraming(head, minor);
     // An answer that overtakes its request's body ends the connection: the rest of the body may never come.
     this.#keepAlive = request.isBodyDone && request.mayKeepAlive && this.#framing !== "until-close";
-    this.#headText = responseHeadText(head, request.head, this.#facts, {
+    this.#headText = this.#upstream.rewrite.text(head, request.head, this.#facts, {
       minor,
       keepAlive: this.#keepAlive,
       framing: this.#framing,

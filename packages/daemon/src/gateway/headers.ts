@@ -70,7 +70,7 @@ interface Side {
   rewrite(
     action: Action,
     value: string,
-    request: RequestHead,
+    request: Pick<RequestHead, "authority">,
     facts: ForwardFacts,
   ): string | undefined;
 }
@@ -107,7 +107,7 @@ function judgeName(name: string, known: ReadonlyMap<string, Action>): Action {
 function keptLines(
   message: RequestHead | ResponseHead,
   side: Side,
-  request: RequestHead,
+  request: Pick<RequestHead, "authority">,
   facts: ForwardFacts,
 ): string {
   const { text, fields, connection } = message;
@@ -158,7 +158,7 @@ function requestFraming(head: RequestHead): string {
 function rewrittenRequestValue(
   action: Action,
   value: string,
-  head: RequestHead,
+  head: Pick<RequestHead, "authority">,
   facts: ForwardFacts,
 ): string | undefined {
   if (action === DROP || action === OURS) return undefined;
@@ -190,7 +190,7 @@ export interface AnswerFacts {
 /** The head that goes to the client: the app's lines byte for byte, less what is hop-by-hop or not its to say. */
 export function responseHeadText(
   response: ResponseHead,
-  request: RequestHead,
+  request: Pick<RequestHead, "authority">,
   facts: ForwardFacts,
   answer: AnswerFacts,
 ): string {
@@ -201,7 +201,7 @@ export function responseHeadText(
 function rewrittenResponseValue(
   action: Action,
   value: string,
-  request: RequestHead,
+  request: Pick<RequestHead, "authority">,
   facts: ForwardFacts,
 ): string | undefined {
   if (action === DROP) return undefined;
@@ -247,7 +247,7 @@ function answerFraming(response: ResponseHead, answer: AnswerFacts): string {
 /** The head of a 101 or another interim answer, with the upgrade's own headers put back. */
 export function interimHeadText(
   response: ResponseHead,
-  request: RequestHead,
+  request: Pick<RequestHead, "authority">,
   facts: ForwardFacts,
 ): string {
   const text = responseHeadText(response, request, facts, {

@@ -1,4 +1,7 @@
 import type { Duplex } from "node:stream";
+import { readDirectly } from "./direct-reads.ts";
+import { ResponseRewrite } from "./rewrite-memo.ts";
+import { HeadMemo, type ResponseHead } from "./wire/index.ts";
 
 /** Whoever uses an upstream connection at the moment: an exchange, or a tunnel. */
 export interface UpstreamUser {
@@ -10,12 +13,20 @@ export interface UpstreamUser {
   onUpstreamClose(error: Error | undefined): void;
 }
 
+/** A response head and the method that it answers: whether a body follows depends on both. */
+export interface AnsweredHead {
+  readonly method: string;
+  readonly head: ResponseHead;
+}
+
 /**
  * One connection to an app or to the API. It has at most one user; whatever arrives without one was
  * not asked for, so nothing on the connection can be trusted any more and it is closed.
  */
 export class Upstream {
   readonly stream: Duplex;
+  readonly heads = new HeadMemo<AnsweredHead>();
+  readonly rewrite = new ResponseRewrite();
   /** Whether an earlier exchange used it */
   isReused = false;
   /** Monotonic `ms` until which it may rest in the pool */
@@ -28,15 +39,16 @@ export class Upstream {
   readonly #onLost: (upstream: Upstream) => void;
 
   constructor(stream: Duplex, onLost: (upstream: Upstream) => void) {
-    this.stream = stream;
     this.#onLost = onLost;
-    stream.on("data", (chunk: Buffer) => {
-      if (this.#user === undefined) stream.destroy();
+    this.stream = readDirectly(stream, (chunk) => {
+      if (this.#user === undefined) this.stream.destroy();
       else this.#user.onUpstreamData(chunk);
     });
-    // A dialler may hand over a paused stream (the guest's pipe is, while its answer is taken off), and
-    // a listener does not wake one that was paused outright.
-    stream.resume();
+    this.#listen();
+  }
+
+  #listen(): void {
+    const { stream } = this;
     stream.on("drain", () => this.#user?.onUpstreamDrain());
     stream.on("end", () => {
       this.#hasEnded = true;

@@ -31,7 +31,7 @@ export function createBodyDecoder(framing: Framing): BodyDecoder {
     case "close":
       return new FixedDecoder(Number.POSITIVE_INFINITY);
     case "none":
-      return new FixedDecoder(0);
+      return NOTHING;
   }
 }
 
@@ -55,6 +55,9 @@ class FixedDecoder implements BodyDecoder {
     return end;
   }
 }
+
+/** Takes nothing, so that one serves every message without a body. */
+const NOTHING = new FixedDecoder(0);
 
 const SIZE = 0;
 const EXTENSION = 1;

@@ -8,6 +8,7 @@ export type { BodyDecoder } from "./body-decoder.ts";
 export { createBodyDecoder } from "./body-decoder.ts";
 export type { Framing, HeadField } from "./fields.ts";
 export { findHeadEnd, HEAD_BYTES_MAX, isToken, malformed, parseTokenList } from "./fields.ts";
+export { HeadMemo } from "./head-memo.ts";
 export type { RequestHead } from "./request-head.ts";
 export { parseRequestHead } from "./request-head.ts";
 export type { ResponseHead } from "./response-head.ts";

@@ -19,6 +19,8 @@ export interface ResponseHead {
   readonly status: number;
   readonly reason: string;
   readonly text: string;
+  /** Bytes of the head, its blank line included */
+  readonly byteCount: number;
   readonly fields: readonly HeadField[];
   readonly framing: Framing;
   /** What Content-Length said, also where no body follows (HEAD, 304) */
@@ -60,7 +62,18 @@ function parse(text: string, method: string): ResponseHead {
   // A 204 that announces a body may be followed by one: nothing behind it can be trusted.
   const keepAlive = staysOpen(minor, connection) && !(status === 204 && announcesBody);
   const framing = framingOf({ status, method, isChunked, contentLength });
-  return { status, reason, text, fields, framing, contentLength, connection, keepAlive, upgrade };
+  return {
+    status,
+    reason,
+    text,
+    byteCount: text.length + 2,
+    fields,
+    framing,
+    contentLength,
+    connection,
+    keepAlive,
+    upgrade,
+  };
 }
 
 interface FieldFacts {
