@@ -71,6 +71,34 @@ test("revoke() takes effect at once, and an unknown id is TOKEN_NOT_FOUND", asyn
   expect(await world.again().verify(token ?? "")).toBeUndefined();
 });
 
+test("whenEnded() tells of a revocation and of an expiry, once, and only whom it concerns", async () => {
+  const secret = "s".repeat(16);
+  await using world = await make([`ops:${secret}`]);
+  const { tokens, clock } = world;
+  const heard: string[] = [];
+  const listen = async (name: string, expiresInMs: number | null) => {
+    const { id, token } = await tokens.create({ name, scope: "read", expiresInMs });
+    const identity = await tokens.verify(token ?? "");
+    if (identity === undefined) throw new TypeError("a fresh token is unknown");
+    return { id, identity, heard: tokens.whenEnded(identity, () => heard.push(name)) };
+  };
+  const revoked = await listen("revoked", null);
+  await listen("other", null);
+  await listen("month", 30 * 24 * 3600_000);
+  const left = await listen("left", 1000);
+  left.heard[Symbol.dispose]();
+  const configured = await tokens.verify(secret);
+  if (configured !== undefined) tokens.whenEnded(configured, () => heard.push("configured"));
+  await tokens.revoke(revoked.id);
+  expect(heard).toEqual(["revoked"]);
+  for (let day = 0; day < 29; day += 1) await clock.advance(24 * 3600_000);
+  expect(heard).toEqual(["revoked"]);
+  await clock.advance(24 * 3600_000);
+  expect(heard).toEqual(["revoked", "month"]);
+  tokens.whenEnded(revoked.identity, () => heard.push("again"));
+  expect(heard).toEqual(["revoked", "month", "again"]);
+});
+
 test("the last use is noted, at most once a minute", async () => {
   await using world = await make();
   const { token } = await world.tokens.create({ name: "ci", scope: "read", expiresInMs: null });

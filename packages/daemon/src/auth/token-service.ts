@@ -14,6 +14,8 @@ const TOKEN_CHARS_MAX = 512;
 /** Milliseconds between two notes of a token's last use */
 const LAST_USED_COARSE_MS = 60_000;
 const TOKENS_MAX = 10_000;
+/** Timers hold 24 days at most: a token that expires later is looked at again */
+const EXPIRY_CHECK_MS_MAX = 24 * 3600 * 1000;
 /** `name:secret` or `name=secret`, where a person chose the secret */
 const CONFIGURED = /^([A-Za-z0-9_.-]{1,64})[:=]([!-~]{16,256})$/;
 
@@ -36,6 +38,8 @@ export interface TokenService {
   list(): Promise<Token[]>;
   /** TOKEN_NOT_FOUND for an unknown id. Takes effect at once. */
   revoke(id: string): Promise<void>;
+  /** Calls `ended` once when the token of `identity` is revoked or expires, at once where it is over already. */
+  whenEnded(identity: Identity, ended: () => void): Disposable;
   /** Whether the holder of `token` may see private previews of the sandbox. */
   mayPreview(token: string, id: SandboxId): Promise<boolean>;
 }
@@ -71,6 +75,8 @@ class StoredTokens implements TokenService {
   readonly #configured: ReadonlyMap<string, Identity>;
   readonly #byHash = new Map<string, TokenEntry>();
   readonly #notedAtMs = new Map<string, number>();
+  /** Who wants to hear of the end of a token, by its id */
+  readonly #listeners = new Map<string, Set<() => void>>();
   #loading: Promise<void> | undefined;
   #isLoaded = false;
 
@@ -135,17 +141,60 @@ class StoredTokens implements TokenService {
 
   async revoke(id: string): Promise<void> {
     await this.#load();
-    const entry = [...this.#byHash.values()].find((token) => token.id === id);
+    const entry = this.#find(id);
     if (entry === undefined)
       throw new BelljarError("TOKEN_NOT_FOUND", `there is no token ${id}`, { id });
     await this.#store.tokens.remove(id);
     this.#byHash.delete(entry.hash);
     this.#notedAtMs.delete(id);
+    for (const ended of this.#listeners.get(id) ?? []) ended();
+  }
+
+  whenEnded({ tokenId }: Identity, ended: () => void): Disposable {
+    const stack = new DisposableStack();
+    // Those of the configuration last as long as the daemon.
+    if (this.#isConfigured(tokenId)) return stack;
+    const tell = () => {
+      stack.dispose();
+      ended();
+    };
+    const entry = this.#find(tokenId);
+    if (entry === undefined) {
+      tell();
+      return stack;
+    }
+    const listeners = this.#listeners.get(tokenId) ?? new Set();
+    this.#listeners.set(tokenId, listeners.add(tell));
+    stack.defer(() => {
+      listeners.delete(tell);
+      if (listeners.size === 0) this.#listeners.delete(tokenId);
+    });
+    if (entry.expiresAtMs !== null) stack.use(this.#atExpiry(entry.expiresAtMs, tell));
+    return stack;
   }
 
   async mayPreview(token: string, _id: SandboxId): Promise<boolean> {
     // Every sandbox belongs to the one team of this daemon: who may read the API may look at previews.
     return (await this.verify(token)) !== undefined;
+  }
+
+  #find(id: string): TokenEntry | undefined {
+    return [...this.#byHash.values()].find((token) => token.id === id);
+  }
+
+  #isConfigured(id: string): boolean {
+    return [...this.#configured.values()].some((identity) => identity.tokenId === id);
+  }
+
+  #atExpiry(expiresAtMs: number, expired: () => void): Disposable {
+    const timer: { current?: Disposable } = {};
+    const look = () => {
+      const leftMs = expiresAtMs - this.#clock.now();
+      if (leftMs <= 0) expired();
+      else timer.current = this.#clock.after(Math.min(leftMs, EXPIRY_CHECK_MS_MAX), look);
+    };
+    look();
+    return { [Symbol.dispose]: () => timer.current?.[Symbol.dispose]() };
   }
 
   /** Reads the stored tokens, once. */

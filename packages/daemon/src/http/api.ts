@@ -51,7 +51,7 @@ export async function createApi(
   const context: RouteContext = {
     ...services,
     settings: options.settings,
-    streams: new OpenStreams(),
+    streams: new OpenStreams(services.tokens),
   };
   const state = { isDraining: false };
   const nextId = requestIds();

@@ -30,7 +30,11 @@ const BUFFERED_BYTES_MAX = 1024 * 1024;
 /** A client that takes nothing for this long, with output waiting, is cut */
 const STALLED_MS_MAX = 10 * 60_000;
 
+/** Time for the answer to a close that was not the client's idea */
+const CLOSE_WITHIN_MS = 2000;
+
 const CLOSE_NORMAL = 1000;
+const CLOSE_GOING_AWAY = 1001;
 const CLOSE_POLICY = 1008;
 const CLOSE_FAILED = 1011;
 
@@ -71,7 +75,17 @@ export class ExecSocket {
 
   #watchConnection(): void {
     const { clock, signal } = this.#options;
-    const stop = () => this.#socket.close(CLOSE_NORMAL + 1, "the daemon is stopping");
+    const stop = () => {
+      const reason: unknown = signal.reason;
+      if (!BelljarError.is(reason))
+        return this.#socket.close(CLOSE_GOING_AWAY, "the daemon is stopping");
+      this.#fail(reason, CLOSE_POLICY);
+      // A client that ignores the close keeps neither its command nor its connection.
+      this.#session?.close();
+      this.#cleanups.use(clock.after(CLOSE_WITHIN_MS, () => this.#socket.terminate()));
+      return undefined;
+    };
+    if (signal.aborted) stop();
     signal.addEventListener("abort", stop, { once: true });
     this.#cleanups.defer(() => signal.removeEventListener("abort", stop));
     this.#socket.on("pong", () => {
@@ -98,6 +112,8 @@ export class ExecSocket {
   }
 
   #receive(data: RawData, isBinary: boolean): void {
+    // What comes after our close is of no consequence, whoever sends it.
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
     this.#inputCount += 1;
     if (this.#inputCount === 1) this.#socket.pause();
     this.#input = this.#input.then(async () => {

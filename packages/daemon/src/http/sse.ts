@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
+import { BelljarError } from "@belljar/protocol";
 import type { FastifyReply } from "fastify";
 import type { Clock } from "../kernel/index.ts";
 import { toBelljarError } from "./errors.ts";
@@ -18,7 +19,7 @@ const STALLED_MS_MAX = 30_000;
 const RECONNECT_MS = 1000;
 
 /**
- * Sends events until the source ends, the client leaves or the daemon stops. The source is asked for
+ * Sends events until the source ends, the client leaves, the daemon stops or the token ends. The source is asked for
  * the next event only when the last one is on its way, so a slow client queues nothing here; one that
  * takes nothing at all is cut with a comment.
  */
@@ -27,7 +28,7 @@ export async function sendEvents(
   context: { clock: Clock; streams: OpenStreams },
   source: (signal: AbortSignal) => AsyncIterable<StreamEvent>,
 ): Promise<void> {
-  using stream = context.streams.open();
+  using stream = context.streams.open(reply.request.identity);
   const { controller } = stream;
   const response = openStream(reply);
   response.on("close", () => controller.abort());
@@ -50,6 +51,10 @@ export async function sendEvents(
       response.write(encode({ event: "error", data: toBelljarError(error).toEnvelope().error }));
     }
   } finally {
+    const { reason } = controller.signal as { reason: unknown };
+    if (BelljarError.is(reason)) {
+      response.write(encode({ event: "error", data: reason.toEnvelope().error }));
+    }
     response.end();
     // What a stalled client has not taken keeps the response open; it gets no second wait.
     if (response.writableNeedDrain) response.destroy();

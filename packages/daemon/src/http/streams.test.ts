@@ -1,9 +1,10 @@
 import type { Duplex } from "node:stream";
 import { once } from "node:events";
+import { Readable } from "node:stream";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import type { HttpApi } from "./api.ts";
-import { connectTo, fakeApi, ID, readAll } from "./testing/fake-services.ts";
+import { connectTo, fakeApi, ID, readAll, TOKENS } from "./testing/fake-services.ts";
 
 const EXEC = `/v1/sandboxes/${ID}/exec/stream`;
 const started: HttpApi[] = [];
@@ -113,6 +114,84 @@ describe("server-sent events", () => {
     second.api.drain();
     await once(stream, "end");
     expect(rest).not.toContain("event: error");
+  });
+});
+
+/** Tokens that can be ended while they are in use. */
+function endable() {
+  const endings = new Set<() => void>();
+  const whenEnded = (_identity: unknown, ended: () => void) => {
+    endings.add(ended);
+    return { [Symbol.dispose]: () => endings.delete(ended) };
+  };
+  const verify = (token: string) => Promise.resolve(TOKENS[token]);
+  return { tokens: { verify, whenEnded }, endings };
+}
+
+describe("the end of a token", () => {
+  test("ends an event stream, and says why", async () => {
+    const { tokens, endings } = endable();
+    const events = {
+      newestId: 0,
+      async *stream(_since: number, { signal }: { signal: AbortSignal }) {
+        if (!signal.aborted) await once(signal, "abort");
+        yield* [];
+      },
+    };
+    const { api } = await build({ events, tokens });
+    const stream = send(api, "/v1/events", ["Connection: close"]);
+    let text = "";
+    stream.on("data", (chunk: Buffer) => (text += chunk.toString("utf8")));
+    await vi.waitFor(() => expect(text).toContain("retry:"));
+    for (const end of endings) end();
+    await once(stream, "end");
+    expect(text).toContain('event: error\ndata: {"code":"UNAUTHENTICATED"');
+    expect(endings.size).toBe(0);
+  });
+
+  test("ends a command's WebSocket and its command, and takes no more input", async () => {
+    const { tokens, endings } = endable();
+    let isClosed = false;
+    const inputs: string[] = [];
+    const session = {
+      pid: 7,
+      output: new Readable({ objectMode: true, read: () => undefined }),
+      exited: new Promise(() => undefined),
+      writeStdin: async (data: Uint8Array) => void inputs.push(Buffer.from(data).toString()),
+      close: () => {
+        isClosed = true;
+      },
+    };
+    const { api } = await build({
+      tokens,
+      sandboxes: {
+        get: () => Promise.resolve({}),
+        guest: () => Promise.resolve({ exec: () => Promise.resolve(session) }),
+        commandDefaults: () => Promise.resolve({ env: {}, user: "user", cwd: "/" }),
+        busy: () => ({ [Symbol.dispose]: () => undefined }),
+        opened: () => undefined,
+        closed: () => undefined,
+        touch: () => undefined,
+        freeze: () => undefined,
+        stop: () => undefined,
+      },
+    });
+    const socket = new WebSocket(`ws://localhost${EXEC}`, ["belljar.exec.v1"], {
+      headers: { authorization: "Bearer bj_operate" },
+      createConnection: () => connectTo(api) as never,
+    });
+    await once(socket, "open");
+    socket.send(JSON.stringify({ type: "start", command: "cat", stdin: true }));
+    await once(socket, "message");
+    socket.send(Buffer.from("\0before"));
+    await vi.waitFor(() => expect(inputs).toEqual(["before"]));
+    for (const end of endings) end();
+    socket.send(Buffer.from("\0after"));
+    const [code, reason] = (await once(socket, "close")) as [number, Buffer];
+    expect([code, reason.toString()]).toEqual([1008, "UNAUTHENTICATED"]);
+    expect(isClosed).toBe(true);
+    expect(inputs).toEqual(["before"]);
+    await vi.waitFor(() => expect(endings.size).toBe(0));
   });
 });
 

@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import { BelljarError, EXEC_SUBPROTOCOL } from "@belljar/protocol";
 import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
+import type { Identity } from "../auth/index.ts";
 import { parseSandboxId } from "../kernel/index.ts";
 import type { SandboxId } from "../kernel/index.ts";
 import { authorize, checkHost, checkOrigin } from "./access.ts";
@@ -86,7 +87,7 @@ export class Upgrades {
       throw new BelljarError("BAD_REQUEST", "only WebSocket upgrades are served");
     }
     await this.#context.sandboxes.get(target.id);
-    const { ended } = await this.#handshake(target, { request, socket, head });
+    const { ended } = await this.#handshake(target, { request, socket, head, identity });
     return async (note: (fields: Record<string, unknown>) => void) => {
       await ended;
       note({ outcome: "ok", sandboxId: target.id, caller: identity?.name ?? null });
@@ -95,20 +96,25 @@ export class Upgrades {
 
   #handshake(
     target: Target,
-    { request, socket, head }: { request: IncomingMessage; socket: Duplex; head: Buffer },
+    {
+      request,
+      socket,
+      head,
+      identity,
+    }: { request: IncomingMessage; socket: Duplex; head: Buffer; identity: Identity | null },
   ): Promise<{ ended: Promise<void> }> {
     // ws answers a malformed handshake itself and then never calls back; the socket is closed by it.
     return new Promise((resolve) => {
       this.#server.handleUpgrade(request, socket, head, (webSocket) => {
         // Served in this very turn: a message that comes before anyone listens is lost.
-        resolve({ ended: this.#serve(webSocket, target) });
+        resolve({ ended: this.#serve(webSocket, target, identity) });
       });
     });
   }
 
-  async #serve(webSocket: WebSocket, target: Target): Promise<void> {
+  async #serve(webSocket: WebSocket, target: Target, identity: Identity | null): Promise<void> {
     const { sandboxes, streams, clock, logger } = this.#context;
-    using stream = streams.open();
+    using stream = streams.open(identity);
     using slot = new DisposableStack();
     const { signal } = stream.controller;
     const options: ExecSocketOptions = {

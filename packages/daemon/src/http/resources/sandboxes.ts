@@ -206,9 +206,9 @@ function registerLogs(api: Api, { sandboxes, streams }: RouteContext): void {
         produces: ["text/plain"],
       },
     },
-    async ({ params, query }, reply) => {
+    async ({ params, query, identity }, reply) => {
       await sandboxes.get(params.id);
-      const stream = streams.open();
+      const stream = streams.open(identity);
       const { signal } = stream.controller;
       reply.raw.once("close", () => {
         stream.controller.abort();

@@ -103,6 +103,7 @@ function fakeServices(calls: Calls) {
     },
     tokens: {
       verify: (token: string) => Promise.resolve(TOKENS[token]),
+      whenEnded: () => ({ [Symbol.dispose]: () => undefined }),
       list: record("tokens.list", []),
     },
     templates: { list: () => [] },
