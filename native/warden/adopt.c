@@ -147,6 +147,15 @@ static bool is_frozen(const struct sandbox *box)
     return text[0] == '1' || text[0] == 'F';
 }
 
+/* By its cgroups: what is left of it, if anything. */
+static void leftover_end(struct sandbox *box)
+{
+    sandbox_kill(box);
+    for (int tries = 0; !cgroups_remove(box) && tries < CLEAN_TRIES_MAX; tries++)
+        usleep(CLEAN_RETRY_MS * 1000);
+    sandbox_forget(box);
+}
+
 static void adopt_one(const char *name)
 {
     char id[ID_CHARS + 1] = {0}, boot_id[40] = {0}, text[STATE_BYTES_MAX];
@@ -162,11 +171,8 @@ static void adopt_one(const char *name)
         sandbox_adopt(box, fd);
         return;
     }
-    sandbox_kill(box); /* by its cgroups: what is left of it, if anything */
-    for (int tries = 0; !cgroups_remove(box) && tries < CLEAN_TRIES_MAX; tries++)
-        usleep(CLEAN_RETRY_MS * 1000);
+    leftover_end(box);
     unlinkat(warden.run_fd, name, 0);
-    sandbox_forget(box);
 }
 
 static bool name_is(const char *name, const char *suffix)
@@ -207,10 +213,7 @@ static void root_sweep(const char *root)
             continue;
         box->cgroups[0] = strdup(path);
         box->cgroup_count = box->cgroups[0] != NULL;
-        sandbox_kill(box);
-        for (int tries = 0; !cgroups_remove(box) && tries < CLEAN_TRIES_MAX; tries++)
-            usleep(CLEAN_RETRY_MS * 1000);
-        sandbox_forget(box);
+        leftover_end(box);
     }
     if (directory)
         closedir(directory);

@@ -51,12 +51,6 @@ static void apply_sysctl(const struct record *r)
     check(file_write(base, r->s[0], r->s[1]));
 }
 
-static void apply_rlimit(const struct record *r)
-{
-    struct rlimit limit = {r->n[1], r->n[2]};
-    check(setrlimit((__rlimit_resource_t)r->n[0], &limit));
-}
-
 static void apply_pivot(void)
 {
     check(fchdir(state.root_fd));
@@ -126,7 +120,7 @@ static void apply(const struct record *r)
     case T_HOSTNAME: check(sethostname(r->s[0], strlen(r->s[0]))); break;
     case T_LOOPBACK: apply_loopback(); break;
     case T_SYSCTL: apply_sysctl(r); break;
-    case T_RLIMIT: apply_rlimit(r); break;
+    case T_RLIMIT: check(setrlimit((__rlimit_resource_t)r->n[0], &(struct rlimit){r->n[1], r->n[2]})); break;
     case T_PIVOT: apply_pivot(); break;
     case T_ENTER: apply_enter(); break;
     case T_CAPS: apply_caps(r); break;

@@ -135,10 +135,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     warden.privileged = geteuid() == 0;
     struct rlimit files; /* a descriptor for every adopted sandbox; what sandboxes get is the plan's */
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || (files.rlim_cur = files.rlim_max, setrlimit(RLIMIT_NOFILE, &files) < 0))
+        die(71, "open files");
     server_start();
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     while (null >= 0 && null < 3) /* whoever started us may have closed 0, 1 or 2 */

@@ -5,6 +5,7 @@
 #include "warden.h"
 
 #define LAYERS_MAX 64u
+#define ASIDE_MAX 64u
 
 static void mount_attributes(int fd, uint64_t set, int userns_fd)
 {
@@ -23,6 +24,16 @@ static void mount_move(int mount_fd, int target_fd, const char *target)
     check(syscall(SYS_move_mount, mount_fd, "", target_fd, target, flags));
 }
 
+/* What the sandbox left where something of ours belongs goes, or is put aside: it must start whatever it did. */
+static void obstacle_clear(int parent, const char *leaf)
+{
+    char aside[32];
+    for (unsigned i = 0; unlinkat(parent, leaf, 0) < 0 && errno != ENOENT && i < ASIDE_MAX; i++) {
+        snprintf(aside, sizeof aside, ".belljar-aside-%u", i);
+        renameat2(parent, leaf, parent, aside, RENAME_NOREPLACE);
+    }
+}
+
 /* Opens the directory that holds `path`'s last part, as the sandbox would see it: the upper layer is
  * the sandbox's own writing, so links in it must not lead out. Parents that lack are made. */
 static int parent_open(const char *path, const char **leaf)
@@ -37,7 +48,8 @@ static int parent_open(const char *path, const char **leaf)
         parent[length] = 0;
         int next = sys_openat2(state.root_fd, length ? parent : ".", O_PATH | O_DIRECTORY, 0,
                                RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
-        if (next < 0 && errno == ENOENT) {
+        if (next < 0 && length && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) {
+            obstacle_clear(fd, strrchr(parent, '/') + 1);
             check(mkdirat(fd, strrchr(parent, '/') + 1, 0755));
             next = sys_openat2(state.root_fd, parent, O_PATH | O_DIRECTORY, 0,
                                RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
@@ -60,11 +72,9 @@ static int target_open(const char *path, bool is_directory)
         if (fd >= 0 && fstat(fd, &found) == 0 && S_ISDIR(found.st_mode) == is_directory && !S_ISLNK(found.st_mode))
             return fd;
         close_fd(&fd);
-        if (unlinkat(parent, leaf, 0) < 0 && errno != ENOENT)
-            fail();
-        int made = is_directory ? mkdirat(parent, leaf, 0755)
-                                : openat(parent, leaf, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
-        check(made);
+        obstacle_clear(parent, leaf);
+        int made = check(is_directory ? mkdirat(parent, leaf, 0755)
+                                      : openat(parent, leaf, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
         if (!is_directory)
             close_fd(&made);
     }
@@ -106,11 +116,6 @@ static int fs_mount(int fs, uint64_t attributes)
     return check(syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes));
 }
 
-static int fs_open(const char *type)
-{
-    return check(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
-}
-
 static void apply_overlay(const struct record *r)
 {
     char lower[LAYERS_MAX * 5] = "", part[16];
@@ -121,7 +126,7 @@ static void apply_overlay(const struct record *r)
     /* By path again: a descriptor of the warden's mount namespace is of no use in this one. */
     CLEANUP_FD int pool = check(open(warden.pool, O_PATH | O_DIRECTORY | O_CLOEXEC));
     CLEANUP_FD int volume = check(volume_open(pool, state.child->plan->id));
-    CLEANUP_FD int fs = fs_open("overlay");
+    CLEANUP_FD int fs = check(syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC));
     check(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", lower, 0));
     option(fs, "upperdir", "/proc/self/fd/%lu/upper", (uint64_t)volume);
     option(fs, "workdir", "/proc/self/fd/%lu/work", (uint64_t)volume);
@@ -147,7 +152,7 @@ static void apply_bind(const struct record *r)
  * end of a cgroup on the machine. It is attached outside the root, and goes with the old one. */
 static void apply_tmpfs(const struct record *r)
 {
-    CLEANUP_FD int fs = fs_open("tmpfs");
+    CLEANUP_FD int fs = check(syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC));
     option(fs, "mode", "%lo", 0711);
     option(fs, "size", "%lu", r->n[0]);
     option(fs, "nr_inodes", "%lu", r->n[1]);
@@ -169,7 +174,7 @@ static void apply_scratch(const struct record *r)
 
 static void apply_proc(const struct record *r)
 {
-    CLEANUP_FD int fs = fs_open("proc");
+    CLEANUP_FD int fs = check(syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC));
     CLEANUP_FD int mount_fd = fs_mount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     CLEANUP_FD int target = target_open(r->s[0], true);
     mount_move(mount_fd, target, "");
@@ -177,7 +182,7 @@ static void apply_proc(const struct record *r)
 
 static void apply_devpts(const struct record *r)
 {
-    CLEANUP_FD int fs = fs_open("devpts");
+    CLEANUP_FD int fs = check(syscall(SYS_fsopen, "devpts", FSOPEN_CLOEXEC));
     option(fs, "ptmxmode", "%lo", 0666);
     option(fs, "mode", "%lo", 0620);
     option(fs, "max", "%lu", r->n[1]);

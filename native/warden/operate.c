@@ -118,9 +118,14 @@ static void dial_expired(struct source *source)
 static int socket_inside(const struct sandbox *box, int family)
 {
     CLEANUP_FD int pidfd = box->exit.fd < 0 ? (int)syscall(SYS_pidfd_open, box->pid, 0) : -1;
+    struct stat here, ours;
     if (setns(box->exit.fd < 0 ? pidfd : box->exit.fd, CLONE_NEWNET) < 0)
         return -1;
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+    /* A child that has not joined its own namespace yet is in ours still: no dial reaches the host's loopback. */
+    errno = ESRCH;
+    bool is_inside = fstat(warden.net_fd, &ours) == 0 && stat("/proc/self/ns/net", &here) == 0 &&
+                     here.st_ino != ours.st_ino;
+    int fd = is_inside ? socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP) : -1;
     int error = errno;
     if (setns(warden.net_fd, CLONE_NEWNET) < 0)
         abort(); /* going on inside a sandbox's namespace is the one thing that must not happen */

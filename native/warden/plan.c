@@ -173,9 +173,7 @@ static bool has_required(const struct plan *plan)
 static bool is_allowed(uint32_t op, const struct shape *shape)
 {
     bool is_plan = op == OP_CREATE || op == OP_CHECK;
-    if (is_plan)
-        return shape->phase != OTHER;
-    return shape->tag == T_ID || shape->phase == OTHER;
+    return is_plan ? shape->phase != OTHER : shape->tag == T_ID || shape->phase == OTHER;
 }
 
 int plan_parse(struct plan *plan, uint32_t op, const uint8_t *bytes, size_t length)

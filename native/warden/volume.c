@@ -89,12 +89,12 @@ static int pool_mount(bool with_quota, const char **step)
     return warden.is_btrfs && with_quota ? quota_enable(warden.pool_fd) : 0;
 }
 
-/* Only what we mounted: the image. The loop device goes with its last user. */
+/* Only what we mounted: the image. The loop device goes with its last user, which may be a child that just began. */
 void pool_release(void)
 {
     close_fd(&warden.pool_fd);
     if (warden.pool_image && warden.is_btrfs)
-        syscall(SYS_umount2, warden.pool, 0);
+        syscall(SYS_umount2, warden.pool, 2 /* MNT_DETACH */);
 }
 
 static int volume_limit(int volume, uint64_t bytes)
