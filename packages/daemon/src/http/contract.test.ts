@@ -131,6 +131,7 @@ describe("queries", () => {
     "limit=1&limit=2",
     "state=sleeping",
     "metadata=nocolon",
+    "metadata=a:1&metadata=a:2",
     "stat=running",
   ];
   test.for(refused)("a list refuses ?%s", async (query) => {

@@ -107,8 +107,10 @@ export class StoredEventLog implements EventLog {
     if (this.#publishedId > id || signal?.aborted === true) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.add(resolve);
-    signal?.addEventListener("abort", () => resolve(), { once: true });
+    const aborted = () => resolve();
+    signal?.addEventListener("abort", aborted, { once: true });
     await promise;
+    signal?.removeEventListener("abort", aborted);
     this.#waiting.delete(resolve);
   }
 

@@ -115,7 +115,16 @@ export class SandboxRegistry {
 
   /** Stores a change with its event, then shows it. Throws with nothing changed when the store fails. */
   async commit(record: SandboxRecord, patch: RowPatch, event?: EventDraft): Promise<void> {
-    await this.#save(record, patch, event);
+    const { name } = patch;
+    const isRenamed = typeof name === "string" && name !== record.row.name;
+    // Taken before the write: of two who want a name at once, the second sees the first.
+    if (isRenamed) this.#names.set(name, record.id);
+    try {
+      await this.#save(record, patch, event);
+    } catch (error) {
+      if (isRenamed) this.#names.delete(name);
+      throw error;
+    }
     this.#apply(record, patch);
   }
 

@@ -391,6 +391,52 @@ test("list() pages newest first and filters", async () => {
   });
 });
 
+test.for([false, true])(
+  "of renames to one name at once, one gets it (and a create: %s)",
+  async (alsoCreate) => {
+    await using world = await makeWorld();
+    const ids = [await world.create(), await world.create(), await world.create()];
+    const results = await Promise.allSettled([
+      ...ids.map((id) => world.sandboxes.update(id, { name: "wanted" })),
+      ...(alsoCreate ? [world.create({ name: "wanted" })] : []),
+    ]);
+    const refused = results.flatMap((result): unknown[] =>
+      result.status === "rejected" ? [result.reason] : [],
+    );
+    expect(refused).toHaveLength(results.length - 1);
+    for (const reason of refused) expect(reason).toMatchObject({ code: "SANDBOX_NAME_TAKEN" });
+    expect((await world.sandboxes.list({ limit: 10, name: "wanted" })).items).toHaveLength(1);
+  },
+);
+
+test("a rename that cannot be stored leaves both names as they were", async () => {
+  await using world = await makeWorld();
+  const id = await world.create({ name: "old" });
+  world.disk.isFull = true;
+  await expect(world.sandboxes.update(id, { name: "new" })).rejects.toMatchObject({
+    code: "STORAGE_FAILED",
+  });
+  world.disk.isFull = false;
+  expect((await world.sandboxes.get(id)).name).toBe("old");
+  await world.create({ name: "new" });
+  await expect(world.create({ name: "old" })).rejects.toMatchObject({ code: "SANDBOX_NAME_TAKEN" });
+});
+
+test("nothing that a reader sees holds an environment", async () => {
+  await using world = await makeWorld();
+  const id = await world.create({
+    env: { A: "secret-of-env" },
+    start: { command: ["serve"], cwd: "/srv", env: { B: "secret-of-start" } },
+  });
+  const seen = JSON.stringify([
+    await world.sandboxes.get(id),
+    await world.sandboxes.list({ limit: 10 }),
+    await world.events.since(0),
+  ]);
+  expect(seen).toContain('"command":["serve"],"cwd":"/srv"');
+  expect(seen).not.toContain("secret-of");
+});
+
 test("update() renames, and a name that is taken stays its owner's", async () => {
   await using world = await makeWorld();
   await world.create({ name: "a" });

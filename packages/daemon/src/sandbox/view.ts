@@ -1,11 +1,11 @@
-import type { Preview, Sandbox } from "@belljar/protocol";
+import type { Preview, Sandbox, StartCommand } from "@belljar/protocol";
 import type { PreviewRow } from "../store/index.ts";
 import type { SandboxRecord } from "./registry.ts";
 import { visibleState } from "./state.ts";
 
 export type PreviewUrl = (sandboxId: string, port: number) => string;
 
-/** A sandbox as the API shows it; its environment, which may hold secrets, is not part of it. */
+/** A sandbox as the API shows it; its environments, which may hold secrets, are not part of it. */
 export function viewSandbox(record: SandboxRecord, previewUrl: PreviewUrl): Sandbox {
   const { row } = record;
   return {
@@ -17,7 +17,7 @@ export function viewSandbox(record: SandboxRecord, previewUrl: PreviewUrl): Sand
     metadata: { ...row.metadata },
     limits: { ...row.limits },
     timeouts: { ...row.timeouts },
-    start: row.start,
+    start: row.start === null ? null : withoutEnv(row.start),
     previews: viewPreviews(record, previewUrl),
     createdAt: instant(row.createdAtMs),
     startedAt: row.startedAtMs === null ? null : instant(row.startedAtMs),
@@ -26,6 +26,10 @@ export function viewSandbox(record: SandboxRecord, previewUrl: PreviewUrl): Sand
     error: row.error === null ? null : { ...row.error },
     effective: row.effective.map((layer) => ({ ...layer })),
   };
+}
+
+function withoutEnv({ env: _env, ...start }: StartCommand): StartCommand {
+  return start;
 }
 
 export function viewPreviews(record: SandboxRecord, previewUrl: PreviewUrl): Preview[] {

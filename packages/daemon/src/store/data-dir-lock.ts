@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { BelljarError } from "@belljar/protocol";
 import type { HostPath } from "../kernel/index.ts";
-import { sqliteCode } from "./sqlite.ts";
+import { makePrivate, sqliteCode } from "./sqlite.ts";
 import { unusable } from "./store.ts";
 
 /** The data directory is this process's alone until disposed of, or until the process ends in any way. */
@@ -23,6 +23,7 @@ export async function lockDataDir(dataDir: HostPath): Promise<DataDirLock> {
   let database: DatabaseSync | undefined;
   try {
     await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await makePrivate(join(dataDir, LOCK_FILE));
     database = new DatabaseSync(join(dataDir, LOCK_FILE), { timeout: 0 });
     database.exec("BEGIN EXCLUSIVE");
     await writeHolder(holderPath);

@@ -1,9 +1,11 @@
+import { open } from "node:fs/promises";
 import { DatabaseSync } from "node:sqlite";
 import type { SQLInputValue, StatementSync } from "node:sqlite";
 import { BelljarError } from "@belljar/protocol";
 import { SqliteAdapter, SqliteDialect } from "kysely";
 import type { CompiledQuery, SqliteDatabase, SqliteStatement } from "kysely";
 
+const PRIVATE_MODE = 0o600;
 const BUSY_TIMEOUT_MS = 5000;
 const STATEMENTS_CACHED_MAX = 256;
 /** Pages of 4 KiB in the write-ahead log before SQLite folds them into the file */
@@ -27,7 +29,7 @@ export class SqliteFile implements SqliteDatabase {
   prepare(sql: string): SqliteStatement {
     const known = this.#statements.get(sql);
     if (known !== undefined) return known;
-    const statement = adapt(this.#database.prepare(sql));
+    const statement = adapt(guarded(() => this.#database.prepare(sql)));
     // Generated lists of values make endless different texts: the oldest makes room.
     const oldest = this.#statements.keys().next();
     if (this.#statements.size >= STATEMENTS_CACHED_MAX && oldest.done !== true) {
@@ -83,10 +85,24 @@ function adapt(statement: StatementSync): SqliteStatement {
   const values = (parameters: readonly unknown[]) => parameters as SQLInputValue[];
   return {
     reader: statement.columns().length > 0,
-    all: (parameters) => statement.all(...values(parameters)),
-    run: (parameters) => statement.run(...values(parameters)),
+    all: (parameters) => guarded(() => statement.all(...values(parameters))),
+    run: (parameters) => guarded(() => statement.run(...values(parameters))),
     iterate: (parameters) => statement.iterate(...values(parameters)),
   };
+}
+
+function guarded<Result>(work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    throw asStorageError(error);
+  }
+}
+
+/** Makes the file if it is missing, and takes every right of others to it: it holds secrets of sandboxes. */
+export async function makePrivate(path: string): Promise<void> {
+  await using file = await open(path, "a", PRIVATE_MODE);
+  await file.chmod(PRIVATE_MODE);
 }
 
 const READ_ONLY = 8;
@@ -94,18 +110,12 @@ const INPUT_OUTPUT = 10;
 const CORRUPT = 11;
 const FULL = 13;
 const CANNOT_OPEN = 14;
-const CONSTRAINT = 19;
 const NOT_A_DATABASE = 26;
 
 /** SQLite's primary result code of an error, undefined for errors that are none of SQLite's. */
 export function sqliteCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || !("errcode" in error)) return undefined;
   return typeof error.errcode === "number" ? error.errcode & 0xff : undefined;
-}
-
-/** Whether a write broke a unique or foreign key. */
-export function isConstraintViolation(error: unknown): boolean {
-  return sqliteCode(error) === CONSTRAINT;
 }
 
 const DISK_CODES: ReadonlySet<number> = new Set([
@@ -118,7 +128,7 @@ const DISK_CODES: ReadonlySet<number> = new Set([
 ]);
 
 /** The disk's failures as STORAGE_FAILED; everything else, a bug of ours, as it is. */
-export function asStorageError(error: unknown): unknown {
+function asStorageError(error: unknown): unknown {
   const code = sqliteCode(error);
   if (code === undefined || !DISK_CODES.has(code)) return error;
   const message = error instanceof Error ? error.message : String(error);

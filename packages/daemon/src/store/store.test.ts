@@ -1,5 +1,5 @@
 import { execFile, spawn } from "node:child_process";
-import { mkdtemp, open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -275,6 +275,32 @@ asRoot(
     });
   },
 );
+
+asRoot("a full disk is STORAGE_FAILED for what is written by itself, too", async ({ dataDir }) => {
+  await mountTiny(dataDir, async () => {
+    await using store = await openStore({ dataDir });
+    await fill(join(dataDir, "filler"));
+    const large = { name: "n", value: "x".repeat(200_000) };
+    await expect(store.settings.set(large.name, large.value)).rejects.toMatchObject({
+      code: "STORAGE_FAILED",
+    });
+  });
+});
+
+test("nobody else can read or lock the files, also in a directory that was there and is open to all", async ({
+  dataDir,
+}) => {
+  await chmod(dataDir, 0o755);
+  await using _lock = await lockDataDir(dataDir);
+  await using store = await openStore({ dataDir });
+  await store.settings.set("a", "b");
+  const names = await readdir(dataDir);
+  expect(names).toEqual(expect.arrayContaining(["belljar.db", "belljar.db-wal", "lock.db"]));
+  for (const name of names) {
+    const { mode } = await stat(join(dataDir, name));
+    expect([name, (mode & 0o077).toString(8)]).toEqual([name, "0"]);
+  }
+});
 
 asRoot("a read-only data directory is DATA_DIR_UNUSABLE", async ({ dataDir }) => {
   await mountTiny(dataDir, async (remount) => {

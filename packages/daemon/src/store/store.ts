@@ -14,7 +14,7 @@ import { PreviewTable } from "./preview-table.ts";
 import { SandboxTable } from "./sandbox-table.ts";
 import type { Schema } from "./schema.ts";
 import { SettingTable } from "./setting-table.ts";
-import { asStorageError, SqliteFile, SqliteFileDialect } from "./sqlite.ts";
+import { makePrivate, SqliteFile, SqliteFileDialect } from "./sqlite.ts";
 import { TaskEventTable } from "./task-event-table.ts";
 import { TaskTable } from "./task-table.ts";
 import { TokenTable } from "./token-table.ts";
@@ -50,6 +50,7 @@ export async function openStore(options: { dataDir: HostPath }): Promise<Store> 
   let file: SqliteFile | undefined;
   try {
     await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
+    await makePrivate(path);
     file = new SqliteFile(path);
     const db = new Kysely<Schema>({ dialect: new SqliteFileDialect(file) });
     await migrate(db);
@@ -62,7 +63,7 @@ export async function openStore(options: { dataDir: HostPath }): Promise<Store> 
 
 /** A start-up failure as DATA_DIR_UNUSABLE with its cause in the message. */
 export function unusable(path: string, error: unknown): unknown {
-  if (BelljarError.is(error)) return error;
+  if (BelljarError.is(error) && !BelljarError.is(error, "STORAGE_FAILED")) return error;
   const reason = error instanceof Error ? error.message : String(error);
   return new BelljarError(
     "DATA_DIR_UNUSABLE",
@@ -94,11 +95,7 @@ function assemble(db: Kysely<Schema>, file: SqliteFile): Store {
     idempotency: new IdempotencyTable(db),
     settings: new SettingTable(db),
     async write(steps) {
-      try {
-        file.runAtomically(steps.map((step) => step.compile()));
-      } catch (error) {
-        throw asStorageError(error);
-      }
+      file.runAtomically(steps.map((step) => step.compile()));
     },
     async [Symbol.asyncDispose]() {
       await db.destroy();

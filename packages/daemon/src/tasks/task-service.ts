@@ -267,9 +267,11 @@ class StoredTasks implements TaskService {
     const { promise: rung, resolve } = Promise.withResolvers<void>();
     const waiting = this.#waiting.get(id) ?? new Set();
     this.#waiting.set(id, waiting.add(resolve));
-    signal?.addEventListener("abort", () => resolve(), { once: true });
+    const aborted = () => resolve();
+    signal?.addEventListener("abort", aborted, { once: true });
     if (this.#isClosing) resolve();
     const remove = () => {
+      signal?.removeEventListener("abort", aborted);
       waiting.delete(resolve);
       if (waiting.size === 0) this.#waiting.delete(id);
     };

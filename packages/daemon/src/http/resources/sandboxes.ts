@@ -72,15 +72,21 @@ function registerCollection(api: Api, { sandboxes }: RouteContext): void {
 
 function metadataFilter(given: string | string[] | undefined): Record<string, string> | undefined {
   if (given === undefined) return undefined;
-  const pairs = [given].flat().map((text): [string, string] => {
+  const filter = new Map<string, string>();
+  for (const text of [given].flat()) {
     const colon = text.indexOf(":");
     if (colon < 1) {
       const shown = JSON.stringify(text.slice(0, 120));
       throw new BelljarError("BAD_REQUEST", `query.metadata: must be key:value, got ${shown}`);
     }
-    return [text.slice(0, colon), text.slice(colon + 1)];
-  });
-  return Object.fromEntries(pairs);
+    const key = text.slice(0, colon);
+    if (filter.has(key)) {
+      const shown = JSON.stringify(key.slice(0, 120));
+      throw new BelljarError("BAD_REQUEST", `query.metadata: names ${shown} twice`);
+    }
+    filter.set(key, text.slice(colon + 1));
+  }
+  return Object.fromEntries(filter);
 }
 
 function registerOne(api: Api, { sandboxes }: RouteContext): void {
