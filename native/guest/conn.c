@@ -106,6 +106,12 @@ void conn_flush(struct conn *conn) {
             return;
         }
     }
+    /* A reader that always leaves a rest must not make the buffer as long as all it was ever sent. */
+    if (out->sent < out->length && out->sent >= OUTPUT_BYTES_HIGH) {
+        out->length -= out->sent;
+        memmove(out->data, out->data + out->sent, out->length);
+        out->sent = 0;
+    }
     if (out->sent < out->length) return;
     buffer_free(out);
     if (conn->state == CONN_CLOSING && !conn->deadline) {
@@ -182,12 +188,6 @@ static bool conn_fill(struct conn *conn, uint32_t bytes_max) {
     }
 }
 
-static void conn_frame_done(struct conn *conn) {
-    free(conn->payload);
-    conn->payload = NULL;
-    conn->got = conn->taken = 0;
-}
-
 static void conn_dispatch(struct conn *conn) {
     struct request request;
     uint8_t *payload = conn->payload;
@@ -235,7 +235,10 @@ void conn_read_stream(struct conn *conn) {
         if (type == SEND_STDIN) {
             if (!conn_take_stdin(conn)) return;
         } else proc_client_frame(conn, type);
-        if (conn->state == CONN_STREAM) conn_frame_done(conn);
+        if (conn->state != CONN_STREAM) return;
+        free(conn->payload);
+        conn->payload = NULL;
+        conn->got = conn->taken = 0;
     }
 }
 

@@ -13,11 +13,6 @@
 #define TEMPORARY_TRIES_MAX 8
 #define RENAME_NO_REPLACE 1u
 
-static void resolve_tag(struct helper *helper, enum tag tag, struct target *target) {
-    const char *path = request_string(helper->request, tag);
-    if (path_resolve(&helper->user, path, false, target) < 0) helper_fail(helper, errno, NULL);
-}
-
 static void make_parents(struct helper *helper, enum tag tag) {
     if (!(helper->flags & FILE_PARENTS)) return;
     if (path_make_parents(&helper->user, request_string(helper->request, tag)) < 0)
@@ -100,7 +95,7 @@ _Noreturn void op_write(struct helper *helper) {
     struct target target, temporary;
     if (request_u32(helper->request, TAG_MODE, 0) > 07777) helper_fail(helper, EINVAL, "mode");
     make_parents(helper, TAG_PATH);
-    resolve_tag(helper, TAG_PATH, &target);
+    helper_resolve(helper, TAG_PATH, false, &target);
     if (strcmp(target.name, ".") == 0) helper_fail(helper, EISDIR, NULL);
     mode_t mode = check_existing(helper, &target);
     if (helper->flags & FILE_APPEND) append(helper, &target, mode);
@@ -131,7 +126,7 @@ _Noreturn void op_mkdir(struct helper *helper) {
     uint32_t mode = request_u32(helper->request, TAG_MODE, 0755);
     if (mode > 07777) helper_fail(helper, EINVAL, "mode");
     make_parents(helper, TAG_PATH);
-    resolve_tag(helper, TAG_PATH, &target);
+    helper_resolve(helper, TAG_PATH, false, &target);
     if (mkdirat(target.dir, target.name, mode & 0777) < 0) {
         int error = errno;
         bool there = error == EEXIST && (helper->flags & FILE_PARENTS)
@@ -148,8 +143,8 @@ _Noreturn void op_mkdir(struct helper *helper) {
 _Noreturn void op_move(struct helper *helper) {
     struct target from, to;
     make_parents(helper, TAG_TO);
-    resolve_tag(helper, TAG_PATH, &from);
-    resolve_tag(helper, TAG_TO, &to);
+    helper_resolve(helper, TAG_PATH, false, &from);
+    helper_resolve(helper, TAG_TO, false, &to);
     unsigned flags = helper->flags & FILE_NO_REPLACE ? RENAME_NO_REPLACE : 0;
     if (syscall(SYS_renameat2, from.dir, from.name, to.dir, to.name, flags) < 0)
         helper_fail(helper, errno, NULL);
@@ -159,7 +154,7 @@ _Noreturn void op_move(struct helper *helper) {
 /* The file itself as O_PATH: what is checked here is what changes, whatever its name becomes. */
 static int open_itself(struct helper *helper, struct target *target, char *proc_path, size_t size) {
     struct stat stat;
-    resolve_tag(helper, TAG_PATH, target);
+    helper_resolve(helper, TAG_PATH, false, target);
     int fd = openat(target->dir, target->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &stat) < 0) helper_fail(helper, errno, NULL);
     if (S_ISLNK(stat.st_mode)) helper_fail(helper, ELOOP, "the path is a symbolic link");

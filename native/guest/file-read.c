@@ -83,15 +83,10 @@ static const char *base_name(const char *path) {
     return *name ? name : "/";
 }
 
-static void resolve_or_fail(struct helper *helper, bool follow_leaf, struct target *target) {
-    const char *path = request_string(helper->request, TAG_PATH);
-    if (path_resolve(&helper->user, path, follow_leaf, target) < 0) helper_fail(helper, errno, NULL);
-}
-
 _Noreturn void op_stat(struct helper *helper) {
     struct target target;
     struct stat stat;
-    resolve_or_fail(helper, !(helper->flags & FILE_NO_FOLLOW), &target);
+    helper_resolve(helper, TAG_PATH, !(helper->flags & FILE_NO_FOLLOW), &target);
     if (target_stat(&target, &stat) < 0) helper_fail(helper, errno, NULL);
     const char *name = base_name(request_string(helper->request, TAG_PATH));
     put_stat(&helper->out, SAY_OK, name, &target, &stat);
@@ -128,7 +123,7 @@ _Noreturn void op_list(struct helper *helper) {
     struct target target;
     uint32_t depth = request_u32(helper->request, TAG_DEPTH, 1);
     if (depth < 1 || depth > LIST_DEPTH_MAX) helper_fail(helper, EINVAL, "depth is 1 to 32");
-    resolve_or_fail(helper, true, &target);
+    helper_resolve(helper, TAG_PATH, true, &target);
     int fd = path_open(&target, O_RDONLY | O_DIRECTORY);
     if (fd < 0) helper_fail(helper, errno, NULL);
     list_directory(helper, fd, "", depth);
@@ -160,7 +155,7 @@ _Noreturn void op_read(struct helper *helper) {
     struct target target;
     struct stat stat;
     uint64_t offset = request_u64(helper->request, TAG_OFFSET, 0);
-    resolve_or_fail(helper, true, &target);
+    helper_resolve(helper, TAG_PATH, true, &target);
     int fd = path_open(&target, O_RDONLY);
     if (fd < 0) helper_fail(helper, errno, NULL);
     if (fstat(fd, &stat) < 0) helper_fail(helper, errno, NULL);

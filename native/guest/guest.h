@@ -33,6 +33,7 @@
 #define CLOSING_MS 2000            /* how long a refused client may keep sending */
 #define GRACE_MS_DEFAULT 5000      /* between TERM and KILL */
 #define GROUP_POLL_MS 50           /* how often a dying process group is looked at */
+#define OOM_SCORE_MORE 100         /* what every child has more than PID 1 */
 #define ACCEPT_RETRY_MS 50         /* after running out of descriptors or memory */
 #define RING_BYTES_MAX 81920u      /* kept output: 64 KiB and the headers of its frames */
 #define RING_FRAME_BYTES_MAX 8192u
@@ -76,6 +77,7 @@ struct proc {
     uint32_t tail_left[2];
     int64_t kill_at, cork_at, drain_at, group_until;
     uint64_t started_at_ms, max_rss_bytes, cpu_time_us;
+    uint64_t ended_as;     /* which end it was, counted: the oldest result makes room */
     uint64_t delivered[2]; /* bytes of stdout and stderr so far, of kept commands */
     struct buffer ring;
     struct conn *viewers;
@@ -93,7 +95,7 @@ struct user {
 };
 
 struct guest {
-    int epoll, null_fd;
+    int epoll, null_fd, oom_fd, oom_score;
     bool is_init, can_switch_user;
     uid_t default_uid;
     uint32_t mapped_uid_count;
@@ -103,6 +105,7 @@ struct guest {
     bool shutting_down;
     struct conn *conns, *dead_conns;
     struct proc *procs, *dead_procs, *dirty;
+    uint64_t ended_count;
     size_t waiting_count, running_count, finished_count, linger_count, helper_count;
     pid_t helpers[HELPER_COUNT_MAX];
 };
@@ -114,6 +117,7 @@ void wake_by(int64_t when);
 int watch_source(struct source *source, uint32_t events);
 void unwatch_source(struct source *source);
 void shutdown_begin(uint32_t grace_ms);
+pid_t guest_fork(void);
 
 /* conn.c */
 void conn_accept(void);
@@ -167,6 +171,6 @@ void user_name_of(uid_t uid, char *name, size_t size);
 void group_name_of(gid_t gid, char *name, size_t size);
 int user_become(const struct user *user);
 void user_detect_mapping(void);
-char *read_small_file(const char *path, size_t bytes_max, size_t *length);
+char *read_small_file(const char *path, size_t bytes_max);
 
 #endif

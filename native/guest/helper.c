@@ -36,11 +36,6 @@ _Noreturn void helper_done(struct helper *helper) {
     _exit(0);
 }
 
-_Noreturn void helper_ok(struct helper *helper) {
-    frame_put(&helper->out, SAY_OK, NULL, 0);
-    helper_done(helper);
-}
-
 /* A client that still sends would lose the reason to a reset, so what it sends is read away. */
 static void drain_client(void) {
     static char scrap[16384];
@@ -59,6 +54,11 @@ _Noreturn void helper_fail(struct helper *helper, int error, const char *message
     helper_flush(helper);
     if (helper->request->type == OP_WRITE) drain_client();
     _exit(1);
+}
+
+void helper_resolve(struct helper *helper, enum tag tag, bool follow_leaf, struct target *out) {
+    const char *path = request_string(helper->request, tag);
+    if (path_resolve(&helper->user, path, follow_leaf, out) < 0) helper_fail(helper, errno, NULL);
 }
 
 bool helper_read(void *to, size_t bytes) {
@@ -116,7 +116,7 @@ void helper_start(struct conn *conn, struct request *request) {
         conn_refuse(conn, EUSERS, NULL, "too many operations run");
         return;
     }
-    pid_t pid = fork();
+    pid_t pid = guest_fork();
     if (pid == 0) helper_main(conn->io.fd, request);
     if (pid < 0) {
         conn_refuse(conn, errno, NULL, "no helper could be started");

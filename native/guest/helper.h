@@ -10,6 +10,12 @@
 #define TEMPORARY_OLD ".belljar-old-"
 #define DRAIN_BYTES_MAX (64u << 20)
 
+/* A directory and a name in it that is looked at without following links. */
+struct target {
+    int dir; /* O_PATH */
+    char name[256];
+};
+
 struct helper {
     const struct request *request;
     struct user user;
@@ -23,19 +29,18 @@ void helper_start(struct conn *conn, struct request *request);
 void helper_flush(struct helper *helper);
 void helper_flush_if_full(struct helper *helper);
 _Noreturn void helper_done(struct helper *helper);
-_Noreturn void helper_ok(struct helper *helper);
 _Noreturn void helper_fail(struct helper *helper, int error, const char *message);
 bool helper_read(void *to, size_t bytes);
+/* The path in a field of the request, or the end of the helper with the reason. */
+void helper_resolve(struct helper *helper, enum tag tag, bool follow_leaf, struct target *out);
 bool client_is_gone(void);
 
-/* path.c: a directory and a name in it that is looked at without following links */
-struct target {
-    int dir; /* O_PATH */
-    char name[256];
-};
+/* path.c */
 int path_resolve(const struct user *user, const char *path, bool follow_leaf, struct target *out);
 int path_make_parents(const struct user *user, const char *path);
 int path_open(const struct target *target, int flags);
+
+void close_keeping_errno(int fd);
 
 /* file-read.c */
 void put_stat(struct buffer *out, enum frame_type type, const char *name, const struct target *at,

@@ -51,6 +51,37 @@ void unwatch_source(struct source *source) {
     source->ready = false;
 }
 
+static void oom_score_set(int score) {
+    char text[16];
+    int length = snprintf(text, sizeof text, "%d", score);
+    /* Where the score may not be changed, all have the same one. */
+    ssize_t written = pwrite(guest.oom_fd, text, (size_t)length, 0);
+    (void)written;
+}
+
+/* Never more protected than anything else on the machine, whatever our starter was. */
+static void oom_prepare(void) {
+    char text[16] = {0};
+    guest.oom_fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (guest.oom_fd >= 0 && read(guest.oom_fd, text, sizeof text - 1) > 0)
+        guest.oom_score = (int)strtol(text, NULL, 10);
+    if (guest.oom_score < 0) guest.oom_score = 0;
+    oom_score_set(guest.oom_score);
+}
+
+/*
+ * When memory runs out the kernel shall end a command or a helper, not PID 1 and all with it. A child
+ * has the higher score from its first page on; setting it there would cost ten times as much.
+ */
+pid_t guest_fork(void) {
+    oom_score_set(guest.oom_score + OOM_SCORE_MORE);
+    pid_t pid = fork();
+    int error = errno;
+    if (pid != 0) oom_score_set(guest.oom_score);
+    errno = error;
+    return pid;
+}
+
 static void kill_everything(int signal) {
     /* Only as PID 1 does -1 mean this sandbox and nothing else. */
     if (guest.is_init) kill(-1, signal);
@@ -58,7 +89,24 @@ static void kill_everything(int signal) {
             if (!proc->exited) kill(-proc->pid, signal);
 }
 
-static void reap(void);
+static void reap(void) {
+    struct rusage usage;
+    int status;
+    pid_t pid;
+    while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED, &usage)) != 0) {
+        if (pid < 0 && errno == EINTR) continue;
+        if (pid < 0) break;
+        size_t helper = 0;
+        while (helper < guest.helper_count && guest.helpers[helper] != pid) helper++;
+        bool stopped = WIFSTOPPED(status), ours = helper < guest.helper_count;
+        /* Its user may stop a helper, but stopped it would hold its place for ever. */
+        if (ours && stopped) kill(pid, SIGCONT);
+        else if (ours) guest.helpers[helper] = guest.helpers[--guest.helper_count];
+        else if (!stopped) proc_exited(pid, status, &usage);
+    }
+    /* ECHILD: not even an orphan is left. */
+    if (guest.shutting_down && pid < 0 && errno == ECHILD) exit(0);
+}
 
 void shutdown_begin(uint32_t grace_ms) {
     if (guest.shutting_down) return;
@@ -71,31 +119,12 @@ void shutdown_begin(uint32_t grace_ms) {
     reap();
 }
 
-static void reap(void) {
-    struct rusage usage;
-    int status;
-    pid_t pid;
-    while ((pid = wait4(-1, &status, WNOHANG, &usage)) != 0) {
-        if (pid < 0 && errno == EINTR) continue;
-        if (pid < 0) break;
-        bool helper = false;
-        for (size_t i = 0; i < guest.helper_count && !helper; i++) {
-            if (guest.helpers[i] != pid) continue;
-            guest.helpers[i] = guest.helpers[--guest.helper_count];
-            helper = true;
-        }
-        if (!helper) proc_exited(pid, status, &usage);
-    }
-    /* ECHILD: not even an orphan is left. */
-    if (guest.shutting_down && pid < 0 && errno == ECHILD) exit(0);
-}
-
 static void read_signals(void) {
     struct signalfd_siginfo info;
     while (read(guest.signals.fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        /* A sender that has no PID here is outside: a container engine that stops us. */
-        if (info.ssi_signo == SIGTERM && (info.ssi_pid == 0 || !guest.is_init))
-            shutdown_begin(GRACE_MS_DEFAULT);
+        /* A sender without a PID here is outside. Root inside could queue PID 0, but not this code. */
+        bool outside = info.ssi_pid == 0 && info.ssi_code == SI_USER;
+        if (info.ssi_signo == SIGTERM && (outside || !guest.is_init)) shutdown_begin(GRACE_MS_DEFAULT);
     }
     reap();
 }
@@ -207,6 +236,7 @@ static void prepare(int listen_fd) {
     umask(022);
     guest.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
     if (guest.null_fd < 0) die(START_KERNEL, "/dev/null");
+    oom_prepare();
     getrlimit(RLIMIT_NOFILE, &guest.open_files);
     struct rlimit raised = {guest.open_files.rlim_max, guest.open_files.rlim_max};
     setrlimit(RLIMIT_NOFILE, &raised);

@@ -17,6 +17,12 @@
 #define LINK_COUNT_MAX 40
 #define DIR_FLAGS (O_PATH | O_DIRECTORY | O_CLOEXEC)
 
+void close_keeping_errno(int fd) {
+    int error = errno;
+    close(fd);
+    errno = error;
+}
+
 static int open_without_links(const char *path) {
     struct open_how how = {.flags = DIR_FLAGS,
                            .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
@@ -106,9 +112,7 @@ static int step(struct walk *walk) {
         errno = ENOTDIR;
         result = -1;
     }
-    int error = errno;
-    close(fd);
-    errno = error;
+    close_keeping_errno(fd);
     return result;
 }
 
@@ -120,9 +124,7 @@ static int walk_links(struct walk *walk, const char *path, struct target *out) {
     int result;
     while ((result = step(walk)) == 0) continue;
     if (result < 0) {
-        int error = errno;
-        close(walk->dir);
-        errno = error;
+        close_keeping_errno(walk->dir);
         return -1;
     }
     out->dir = walk->dir;
@@ -165,14 +167,12 @@ int path_make_parents(const struct user *user, const char *path) {
         struct target target;
         *slash = 0;
         if (path_resolve(user, part, false, &target) < 0) return -1;
-        int made = mkdirat(target.dir, target.name, 0755), error = errno;
-        close(target.dir);
+        int made = mkdirat(target.dir, target.name, 0755);
+        close_keeping_errno(target.dir);
         *slash = '/';
         /* Whatever else is wrong with it shows when the next part is looked up below it. */
-        if (made < 0 && error != EEXIST && error != EACCES && error != EPERM && error != EROFS) {
-            errno = error;
+        if (made < 0 && errno != EEXIST && errno != EACCES && errno != EPERM && errno != EROFS)
             return -1;
-        }
     }
     return 0;
 }

@@ -32,9 +32,7 @@ static int dial(int family, uint16_t port) {
     int result = family == AF_INET ? connect(fd, (struct sockaddr *)&v4, sizeof v4)
                                    : connect(fd, (struct sockaddr *)&v6, sizeof v6);
     if (result == 0) return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
+    close_keeping_errno(fd);
     return -1;
 }
 

@@ -50,7 +50,7 @@ static void parse_listener(struct table *table, const char *line) {
 }
 
 static void read_listeners(struct table *table, const char *path) {
-    char *text = read_small_file(path, PROC_FILE_BYTES_MAX, NULL), *rest = text;
+    char *text = read_small_file(path, PROC_FILE_BYTES_MAX), *rest = text;
     for (char *line; rest && (line = strsep(&rest, "\n"));) parse_listener(table, line);
     free(text);
 }
@@ -62,7 +62,7 @@ static void found_socket(struct table *table, unsigned long inode, const char *p
         char path[64];
         listener->pid = (unsigned)strtoul(pid, NULL, 10);
         snprintf(path, sizeof path, "/proc/%.20s/comm", pid);
-        char *comm = read_small_file(path, sizeof listener->command - 1, NULL);
+        char *comm = read_small_file(path, sizeof listener->command - 1);
         if (comm) snprintf(listener->command, sizeof listener->command, "%.*s",
                            (int)strcspn(comm, "\n"), comm);
         free(comm);
@@ -128,7 +128,7 @@ static void add_process(struct totals *totals, const char *pid) {
     unsigned long user, system;
     long rss;
     snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
-    char *text = read_small_file(path, 4096, NULL);
+    char *text = read_small_file(path, 4096);
     /* The name in parentheses may hold anything, so fields are counted after the last one. */
     const char *after = text ? strrchr(text, ')') : NULL;
     if (after && sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d"
@@ -149,7 +149,6 @@ static uint64_t meminfo_bytes(const char *text, const char *name) {
 
 static void put_disk(struct buffer *out, const char *path, enum tag total, enum tag free_tag) {
     struct statfs fs;
-    memset(&fs, 0, sizeof fs);
     if (statfs(path, &fs) < 0) memset(&fs, 0, sizeof fs);
     uint64_t block = fs.f_bsize > 0 ? (uint64_t)fs.f_bsize : 0;
     put_u64(out, total, block * fs.f_blocks);
@@ -163,8 +162,8 @@ _Noreturn void op_stats(struct helper *helper) {
     DIR *proc = opendir("/proc");
     for (struct dirent *entry; proc && (entry = readdir(proc));)
         if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9') add_process(&totals, entry->d_name);
-    char *meminfo = read_small_file("/proc/meminfo", 65536, NULL);
-    char *loadavg = read_small_file("/proc/loadavg", 128, NULL);
+    char *meminfo = read_small_file("/proc/meminfo", 65536);
+    char *loadavg = read_small_file("/proc/loadavg", 128);
     if (loadavg) load = strtod(loadavg, NULL);
     size_t start = frame_begin(out, SAY_OK);
     put_u32(out, TAG_COUNT, totals.count);

@@ -50,13 +50,14 @@ static void put_exit(struct buffer *out, const struct proc *proc) {
 static void evict_finished(void) {
     struct proc *oldest = NULL;
     for (struct proc *proc = guest.procs; proc; proc = proc->next)
-        if (proc->keep && proc->reported) oldest = proc;
+        if (proc->keep && proc->reported && (!oldest || proc->ended_as < oldest->ended_as)) oldest = proc;
     if (oldest) proc_free(oldest);
 }
 
 /* The command has ended and its output is in its viewers' buffers: say so. */
 void proc_finish(struct proc *proc) {
     proc->reported = true;
+    proc->ended_as = ++guest.ended_count;
     proc->drain_at = proc->cork_at = 0;
     while (proc->viewers) {
         put_exit(&proc->viewers->out, proc);

@@ -96,18 +96,16 @@ _Noreturn void op_remove(struct helper *helper) {
     struct target target;
     struct stat stat;
     static struct removal removal;
-    const char *path = request_string(helper->request, TAG_PATH);
-    if (path_resolve(&helper->user, path, false, &target) < 0) helper_fail(helper, errno, NULL);
+    helper_resolve(helper, TAG_PATH, false, &target);
     if (target_stat(&target, &stat) < 0) helper_fail(helper, errno, NULL);
-    if (!S_ISDIR(stat.st_mode)) {
-        if (unlinkat(target.dir, target.name, 0) < 0) helper_fail(helper, errno, NULL);
-        helper_ok(helper);
-    }
-    if (helper->flags & FILE_RECURSIVE) {
+    bool directory = S_ISDIR(stat.st_mode);
+    if (directory && (helper->flags & FILE_RECURSIVE)) {
         removal.fd = path_open(&target, O_RDONLY | O_DIRECTORY);
         if (removal.fd < 0 || remove_contents(helper, &removal) < 0)
             helper_fail(helper, errno, NULL);
     }
-    if (unlinkat(target.dir, target.name, AT_REMOVEDIR) < 0) helper_fail(helper, errno, NULL);
-    helper_ok(helper);
+    if (unlinkat(target.dir, target.name, directory ? AT_REMOVEDIR : 0) < 0)
+        helper_fail(helper, errno, NULL);
+    frame_put(&helper->out, SAY_OK, NULL, 0);
+    helper_done(helper);
 }

@@ -139,7 +139,7 @@ void proc_start(struct conn *conn, struct request *request) {
     if (proc_describe(proc, request)
         && open_pipes(proc, &spawn, request_u32(request, TAG_FLAGS, 0)) == 0
         && watch_pipes(proc) == 0)
-        pid = fork();
+        pid = guest_fork();
     error = errno;
     if (pid == 0) spawn_child(&spawn);
     spawn_close(&spawn);

@@ -12,7 +12,7 @@
 
 #define FIELD_COUNT_MAX 7
 
-char *read_small_file(const char *path, size_t bytes_max, size_t *length) {
+char *read_small_file(const char *path, size_t bytes_max) {
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) return NULL;
     struct stat stat;
@@ -38,7 +38,6 @@ char *read_small_file(const char *path, size_t bytes_max, size_t *length) {
     }
     close(fd);
     if (text) text[size] = 0;
-    if (length) *length = size;
     return text;
 }
 
@@ -137,8 +136,8 @@ bool user_parse(const char *spec, char *passwd, char *group, struct user *user) 
 bool user_find(const char *spec, struct user *user) {
     char fallback[16];
     snprintf(fallback, sizeof fallback, "%u", (unsigned)guest.default_uid);
-    char *passwd = read_small_file("/etc/passwd", USER_FILE_BYTES_MAX, NULL);
-    char *group = read_small_file("/etc/group", USER_FILE_BYTES_MAX, NULL);
+    char *passwd = read_small_file("/etc/passwd", USER_FILE_BYTES_MAX);
+    char *group = read_small_file("/etc/group", USER_FILE_BYTES_MAX);
     bool found = user_parse(spec ? spec : fallback, passwd, group, user);
     free(passwd);
     free(group);
@@ -146,7 +145,7 @@ bool user_find(const char *spec, struct user *user) {
 }
 
 bool group_find(const char *spec, gid_t *gid) {
-    char *group = read_small_file("/etc/group", USER_FILE_BYTES_MAX, NULL);
+    char *group = read_small_file("/etc/group", USER_FILE_BYTES_MAX);
     bool found = scan_groups(group, spec, gid, NULL);
     free(group);
     return found;
@@ -155,7 +154,7 @@ bool group_find(const char *spec, gid_t *gid) {
 /* The helper that lists files asks for the same few ids again and again. */
 void user_name_of(uid_t uid, char *name, size_t size) {
     struct user user;
-    char *passwd = read_small_file("/etc/passwd", USER_FILE_BYTES_MAX, NULL);
+    char *passwd = read_small_file("/etc/passwd", USER_FILE_BYTES_MAX);
     const uint32_t wanted = uid;
     if (find_passwd(passwd, NULL, &wanted, &user)) snprintf(name, size, "%s", user.name);
     else snprintf(name, size, "%u", (unsigned)uid);
@@ -163,7 +162,7 @@ void user_name_of(uid_t uid, char *name, size_t size) {
 }
 
 void group_name_of(gid_t gid, char *name, size_t size) {
-    char *group = read_small_file("/etc/group", USER_FILE_BYTES_MAX, NULL), *text = group;
+    char *group = read_small_file("/etc/group", USER_FILE_BYTES_MAX), *text = group;
     char *fields[FIELD_COUNT_MAX] = {NULL};
     int count;
     snprintf(name, size, "%u", (unsigned)gid);
@@ -195,8 +194,8 @@ int user_become(const struct user *user) {
 }
 
 void user_detect_mapping(void) {
-    char *map = read_small_file("/proc/self/uid_map", 65536, NULL);
-    char *setgroups_state = read_small_file("/proc/self/setgroups", 64, NULL);
+    char *map = read_small_file("/proc/self/uid_map", 65536);
+    char *setgroups_state = read_small_file("/proc/self/setgroups", 64);
     uint64_t total = 0;
     for (char *line = map; line && *line;) {
         unsigned long inside, outside, count;

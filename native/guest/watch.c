@@ -183,9 +183,7 @@ static int add_tree(struct watcher *watcher, int fd, uint32_t parent, const char
         else if (directory && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) result = -1;
     }
     free(entries);
-    int error = errno;
-    close(fd);
-    errno = error;
+    close_keeping_errno(fd);
     return result < 0 ? -1 : 0;
 }
 
@@ -304,8 +302,7 @@ _Noreturn void op_watch(struct helper *helper) {
     watcher.count_max = request_u32(helper->request, TAG_LIMIT, WATCH_COUNT_MAX);
     if (watcher.count_max < 1 || watcher.count_max > WATCH_COUNT_MAX)
         helper_fail(helper, EINVAL, "the limit is 1 to 8192 directories");
-    const char *path = request_string(helper->request, TAG_PATH);
-    if (path_resolve(&helper->user, path, true, &watcher.root) < 0) helper_fail(helper, errno, NULL);
+    helper_resolve(helper, TAG_PATH, true, &watcher.root);
     int first = path_open(&watcher.root, O_RDONLY | O_DIRECTORY);
     if (first < 0 || fstat(first, &stat) < 0) helper_fail(helper, errno, NULL);
     watcher.device = stat.st_dev;

@@ -1,12 +1,16 @@
 import { BelljarError } from "@belljar/protocol";
-import { connectGuest, type FrameHandler, GuestConnection } from "./connection.ts";
+import {
+  connectGuest,
+  FRAME_OVERHEAD_BYTES,
+  type FrameHandler,
+  GuestConnection,
+} from "./connection.ts";
 import { type ErrorContext, guestError } from "./errors.ts";
 import { SAY } from "./frames.ts";
 import type { GuestConnect } from "./types.ts";
 
 /** Unread frames' bytes, each with some overhead, at which the connection is left alone */
 const QUEUE_BYTES_HIGH = 256 * 1024;
-const FRAME_OVERHEAD_BYTES = 64;
 
 export interface Frame {
   readonly type: number;

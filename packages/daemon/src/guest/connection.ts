@@ -3,6 +3,9 @@ import { BelljarError } from "@belljar/protocol";
 import { FrameDecoder } from "./frames.ts";
 import type { GuestConnect } from "./types.ts";
 
+/** What an unread frame costs in memory besides its bytes: a command that writes byte by byte makes many */
+export const FRAME_OVERHEAD_BYTES = 256;
+
 /** What a connection tells its operation. `onClosed` is called once, last, and never by `close`. */
 export interface FrameHandler {
   onFrame(type: number, payload: Uint8Array): void;

@@ -1,5 +1,5 @@
 import { invariant } from "../kernel/index.ts";
-import type { GuestConnection } from "./connection.ts";
+import { FRAME_OVERHEAD_BYTES, type GuestConnection } from "./connection.ts";
 import type { ExecOutput } from "./types.ts";
 
 /** Unread output at which the connection is left alone, so that the command waits */
@@ -30,7 +30,7 @@ export class OutputQueue implements AsyncIterableIterator<ExecOutput> {
       return;
     }
     this.#items.push(item);
-    this.#bytes += item.data.byteLength;
+    this.#bytes += item.data.byteLength + FRAME_OVERHEAD_BYTES;
     if (this.#bytes < QUEUE_BYTES_HIGH || this.#paused) return;
     this.#paused = true;
     this.#connection.pause();
@@ -68,7 +68,7 @@ export class OutputQueue implements AsyncIterableIterator<ExecOutput> {
 
   #taken(value: ExecOutput): ExecOutput {
     this.#at += 1;
-    this.#bytes -= value.data.byteLength;
+    this.#bytes -= value.data.byteLength + FRAME_OVERHEAD_BYTES;
     if (this.#at === this.#items.length || this.#at >= READ_COUNT_MAX) {
       this.#items = this.#items.slice(this.#at);
       this.#at = 0;
