@@ -6,6 +6,8 @@ import { completeUtf8Length } from "./utf8.ts";
 
 /** Bytes of output that a task's events hold; what comes after is read, counted and dropped */
 const EVENT_BYTES_TOTAL_MAX = 8 * MIB;
+/** Events of a task before its output is only counted: each costs a row, however little it says */
+const EVENT_COUNT_MAX = 100_000;
 /** Bytes of one event's text */
 const EVENT_BYTES_MAX = 16 * KIB;
 /** Bytes of the end of each stream that the task itself keeps */
@@ -151,7 +153,7 @@ export class TaskRecorder {
     state.bytes += bytes.length;
     state.tail = appendTail(state.tail, bytes);
     const total = this.#streams.stdout.bytes + this.#streams.stderr.bytes;
-    if (total > EVENT_BYTES_TOTAL_MAX) {
+    if (total > EVENT_BYTES_TOTAL_MAX || this.#sequence >= EVENT_COUNT_MAX) {
       this.#truncate();
       return;
     }

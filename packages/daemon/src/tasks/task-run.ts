@@ -90,9 +90,12 @@ export class TaskRun {
 
   /** TERM, then KILL. What has not started yet does not start. */
   async cancel(): Promise<void> {
-    const { store, task } = this.#options;
+    const { store, task, sandboxes } = this.#options;
     this.#isCancelAsked = true;
     await store.write([store.tasks.patchStep(task.id, { isCancelAsked: true })]);
+    const { state } = await sandboxes.get(task.sandboxId).catch(() => ({ state: "destroyed" }));
+    // What is frozen hears no signal.
+    if (state === "frozen") await sandboxes.guest(task.sandboxId);
     this.#terminate();
     await this.finished;
   }

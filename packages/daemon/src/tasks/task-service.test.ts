@@ -167,6 +167,35 @@ test("cancel() ends even a task that ignores TERM, and its group", async () => {
   expect(await tasks.cancel(taskId)).toEqual(task);
 });
 
+test("cancel() reaches a task whose sandbox is frozen", async () => {
+  const { id: taskId } = await begin({ command: "echo ready; sleep 1000" });
+  for await (const event of tasks.subscribe(taskId, 0)) if (event.text === "ready\n") break;
+  await daemon.sandboxes.freeze(id);
+  expect(await tasks.cancel(taskId)).toMatchObject({ state: "cancelled", signal: "SIGTERM" });
+});
+
+test("old tasks are forgotten while the daemon runs, the running one and the newest are not", async () => {
+  const { store, sandboxes, events } = daemon;
+  await using few = createTaskService({
+    store,
+    sandboxes,
+    events,
+    clock: systemClock,
+    logger: silentLogger(),
+    retainedCountMax: 3,
+  });
+  const made: string[] = [];
+  for (let index = 0; index < 9; index++) {
+    const input = createTaskRequestSchema.parse({ command: "true" });
+    const task = await few.create(id, input, CALLER);
+    made.unshift(task.id);
+    for await (const _event of few.subscribe(task.id, 0));
+  }
+  const { items } = await few.list({ limit: 100 });
+  expect(items.map((task) => task.id)).toEqual(made.slice(0, 3));
+  expect(await store.taskEvents.since(made[8] ?? "", 0, 10)).toEqual([]);
+});
+
 test("a task wakes its sandbox", async () => {
   await daemon.sandboxes.stop(id);
   const { id: taskId } = await begin({ command: "echo awake" });
@@ -290,6 +319,33 @@ test("unknown tasks and sandboxes are told as such", async () => {
   await expect(tasks.create(unknown as SandboxId, input, CALLER)).rejects.toMatchObject({
     code: "SANDBOX_NOT_FOUND",
   });
+});
+
+test("a page of tasks is bounded by its bytes, and the next one goes on", async () => {
+  const made: string[] = [];
+  for (let index = 0; index < 5; index++) {
+    const task = await begin({ command: ["true", "x".repeat(100_000)] });
+    made.unshift(task.id);
+    await all(task.id);
+  }
+  const entry = await daemon.store.tasks.get(made[0] ?? "");
+  const large = { command: ["true", "x".repeat(3 * 1024 * 1024)] };
+  for (const taskId of made)
+    await daemon.store.write([daemon.store.tasks.patchStep(taskId, large)]);
+  expect(entry?.command).toHaveLength(2);
+  const seen: string[] = [];
+  let cursor: string | null | undefined;
+  do {
+    const page = await tasks.list({
+      limit: 1000,
+      sandboxId: id,
+      ...(typeof cursor === "string" ? { cursor } : {}),
+    });
+    expect(JSON.stringify(page).length).toBeLessThan(12 * 1024 * 1024);
+    seen.push(...page.items.map((task) => task.id));
+    cursor = page.nextCursor;
+  } while (cursor !== null);
+  expect(seen).toEqual(made);
 });
 
 test("list() pages through all tasks, newest first", async () => {

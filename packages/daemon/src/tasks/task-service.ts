@@ -1,6 +1,6 @@
 import { BelljarError } from "@belljar/protocol";
 import type { CreateTaskInput, Task, TaskEvent } from "@belljar/protocol";
-import { KeyedLock, randomName } from "../kernel/index.ts";
+import { KeyedLock, MIB, randomName } from "../kernel/index.ts";
 import type { Clock, SandboxId } from "../kernel/index.ts";
 import { describeError } from "../log/index.ts";
 import type { Logger } from "../log/index.ts";
@@ -15,6 +15,12 @@ import { viewTask, viewTaskEvent } from "./view.ts";
 const PAGE_MAX = 500;
 /** Ended tasks kept, with their events */
 const RETAINED_MAX = 10_000;
+/** Tasks made between two looks at retention */
+const TRIM_EVERY_MAX = 64;
+/** Bytes of commands and outputs in one page of tasks, which ends early where one more would be too many */
+const PAGE_BYTES_MAX = 8 * MIB;
+/** Tasks read from the store at a time */
+const READ_MAX = 32;
 /** Newest events that a resumed task's tail is read from */
 const TAIL_EVENTS_MAX = 64;
 const CURSOR = /^([0-9]{1,16})\.([a-z][a-z0-9]{19})$/;
@@ -26,6 +32,8 @@ export interface TaskServiceOptions {
   readonly logger: Logger;
   /** Where changes of a task's state are told */
   readonly events: TaskEvents;
+  /** Ended tasks kept, default 10,000 */
+  readonly retainedCountMax?: number;
 }
 
 /** Builds the service; nothing is read or started before `open()`. */
@@ -39,15 +47,18 @@ class StoredTasks implements TaskService {
   readonly #runs = new Map<SandboxId, { id: string; run: TaskRun }>();
   readonly #waiting = new Map<string, Set<() => void>>();
   readonly #keys = new KeyedLock<string>();
+  readonly #retainedCountMax: number;
+  #madeCount = 0;
   #isClosing = false;
 
   constructor(options: TaskServiceOptions) {
     this.#options = options;
+    this.#retainedCountMax = options.retainedCountMax ?? RETAINED_MAX;
   }
 
   async open(): Promise<void> {
     const { store } = this.#options;
-    await store.tasks.removeOldest(RETAINED_MAX);
+    await store.tasks.removeOldest(this.#retainedCountMax);
     for (const task of await store.tasks.unfinished()) {
       const sequence = await store.taskEvents.newestSequence(task.id);
       const run = this.#run(task, sequence, {
@@ -80,18 +91,36 @@ class StoredTasks implements TaskService {
   }
 
   async list(query: ListTasksQuery): Promise<{ items: Task[]; nextCursor: string | null }> {
-    const { cursor, limit, ...filter } = query;
-    const before = cursor === undefined ? {} : { before: decodeCursor(cursor) };
-    const found = await this.#options.store.tasks.list({ ...filter, ...before, limit: limit + 1 });
-    const page = found.slice(0, limit);
+    const { page, hasMore } = await this.#page(query);
     const last = page.at(-1);
-    const hasMore = found.length > limit && last !== undefined;
     return {
       items: page.map(viewTask),
-      nextCursor: hasMore
-        ? Buffer.from(`${last.createdAtMs}.${last.id}`).toString("base64url")
-        : null,
+      nextCursor:
+        hasMore && last !== undefined
+          ? Buffer.from(`${last.createdAtMs}.${last.id}`).toString("base64url")
+          : null,
     };
+  }
+
+  async #page(query: ListTasksQuery): Promise<{ page: TaskEntry[]; hasMore: boolean }> {
+    const { cursor, limit: countMax, ...filter } = query;
+    const page: TaskEntry[] = [];
+    let bytes = 0;
+    let before: { createdAtMs: number; id: string } | undefined =
+      cursor === undefined ? undefined : decodeCursor(cursor);
+    for (;;) {
+      const limit = Math.min(READ_MAX, countMax + 1 - page.length);
+      const place = before === undefined ? {} : { before };
+      const found = await this.#options.store.tasks.list({ ...filter, ...place, limit });
+      for (const task of found) {
+        bytes += sizeOf(task);
+        const isFull = page.length === countMax || (page.length > 0 && bytes > PAGE_BYTES_MAX);
+        if (isFull) return { page, hasMore: true };
+        page.push(task);
+      }
+      if (found.length < limit) return { page, hasMore: false };
+      before = page.at(-1);
+    }
   }
 
   async cancel(id: string): Promise<Task> {
@@ -203,8 +232,19 @@ class StoredTasks implements TaskService {
       throw error;
     }
     this.#tell(task.sandboxId, task);
+    this.#trimSometimes();
     void run.start().then(() => this.#ended(task));
     return viewTask(task);
+  }
+
+  /** Each task may hold megabytes: what is kept is bounded while the daemon runs, not at its next start. */
+  #trimSometimes(): void {
+    this.#madeCount += 1;
+    if (this.#madeCount % Math.min(TRIM_EVERY_MAX, this.#retainedCountMax) !== 0) return;
+    const { store, logger } = this.#options;
+    store.tasks.removeOldest(this.#retainedCountMax).catch((error: unknown) => {
+      logger.warn("tasks.trim", { error: describeError(error) });
+    });
   }
 
   #run(task: TaskEntry, sequence: number, tails: { stdout: string; stderr: string }): TaskRun {
@@ -277,6 +317,11 @@ class StoredTasks implements TaskService {
     };
     return { rung, remove };
   }
+}
+
+function sizeOf({ command, stdoutTail, stderrTail }: TaskEntry): number {
+  const argumentBytes = command.reduce((sum, argument) => sum + argument.length, 0);
+  return argumentBytes + stdoutTail.length + stderrTail.length;
 }
 
 function newTask(sandboxId: SandboxId, input: CreateTaskInput, nowMs: number): TaskEntry {
