@@ -251,3 +251,43 @@ describe("connections", () => {
     });
   });
 });
+
+test("a directory of endless names ends at a number of bytes, whatever limit was asked for", async () => {
+  let listed = 0;
+  const guest = {
+    async *list() {
+      for (;;) {
+        listed += 1;
+        yield {
+          name: `${listed}`.padStart(255, "n"),
+          type: "symlink",
+          size: 0,
+          mode: 0o777,
+          uid: 0,
+          gid: 0,
+          owner: "root",
+          group: "root",
+          modifiedAtMs: 0,
+          symlinkTarget: "t".repeat(4095),
+        };
+      }
+    },
+  };
+  const sandboxes = new Proxy(
+    {
+      guest: () => Promise.resolve(guest),
+      commandDefaults: () => Promise.resolve({ env: {}, user: "user", cwd: "/" }),
+    },
+    { get: (target, name) => Reflect.get(target, name) ?? (() => undefined) },
+  );
+  const { api } = await fakeApi({ sandboxes });
+  const response = await api.inject({
+    url: `/v1/sandboxes/${ID}/files?path=/x&limit=100000`,
+    headers: { host: "localhost", authorization: "Bearer bj_read" },
+  });
+  await api[Symbol.asyncDispose]();
+  const { items, truncated } = response.json() as { items: unknown[]; truncated: boolean };
+  expect([response.statusCode, truncated]).toEqual([200, true]);
+  expect(items.length).toBeLessThan(5000);
+  expect(listed).toBe(items.length + 1);
+});

@@ -13,6 +13,7 @@ import {
   xattrsSchema,
 } from "@belljar/protocol";
 import { z } from "zod";
+import { MIB } from "../../kernel/index.ts";
 import { filesOf } from "../file-user.ts";
 import { toFileStat } from "../guest-views.ts";
 import { sandboxParams } from "../request.ts";
@@ -20,6 +21,8 @@ import type { Api, RouteContext } from "../services.ts";
 
 const TAGS = ["files"];
 const params = sandboxParams;
+/** Bytes of names and targets in one answer: what is inside chooses how long they are */
+const LIST_BYTES_MAX = 16 * MIB;
 
 /** Files: what is there, and changes to it. Content and watching have files of their own. */
 export function registerFiles(api: Api, context: RouteContext): void {
@@ -48,10 +51,13 @@ function registerReads(api: Api, { sandboxes }: RouteContext): void {
       const { path, depth, limit } = query;
       const base = path.endsWith("/") ? path : `${path}/`;
       const items = [];
+      let bytes = 0;
       for await (const entry of guest.list(path, { user, depth })) {
+        const item = toFileStat(entry, base + entry.name);
+        bytes += item.path.length + item.name.length + (item.symlinkTarget?.length ?? 0);
         // Leaving the loop closes the guest's connection, so a huge directory costs no more than asked for.
-        if (items.length === limit) return { items, truncated: true };
-        items.push(toFileStat(entry, base + entry.name));
+        if (items.length === limit || bytes > LIST_BYTES_MAX) return { items, truncated: true };
+        items.push(item);
       }
       return { items, truncated: false };
     },
