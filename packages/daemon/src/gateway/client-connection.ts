@@ -3,7 +3,7 @@ import { BelljarError } from "@belljar/protocol";
 import { answerText, jsonRefusal } from "./answers.ts";
 import { type ClientFacts, ClientRequest } from "./client-request.ts";
 import { ConnectionDeadlines, type Waiting } from "./connection-deadlines.ts";
-import { readDirectly } from "./direct-reads.ts";
+import { kept, readDirectly } from "./direct-reads.ts";
 import type { GatewayLimits } from "./limits.ts";
 import { RequestRewrite } from "./rewrite-memo.ts";
 import type { Sweeper } from "./sweeper.ts";
@@ -189,6 +189,7 @@ export class ClientConnection {
     this.#pending = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
     if (this.#phase === HEAD && this.#deadlines.waiting === "idle") this.#awaitHead();
     this.#process();
+    if (this.#pending !== undefined) this.#pending = kept(this.#pending);
   }
 
   #process(): void {

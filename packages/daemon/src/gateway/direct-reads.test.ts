@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, Socket } from "node:net";
 import { duplexPair } from "node:stream";
 import { expect, test } from "vitest";
-import { readDirectly } from "./direct-reads.ts";
+import { kept, readDirectly } from "./direct-reads.ts";
 import { listening, RawClient } from "./testing/raw.ts";
 
 /** The two ends of a TCP connection: the accepted socket, and the one that sends. */
@@ -35,7 +35,7 @@ function collector(): {
   return {
     chunks,
     onChunk: (chunk) => {
-      chunks.push(chunk);
+      chunks.push(kept(chunk));
       wake();
     },
     until: async (text) => {

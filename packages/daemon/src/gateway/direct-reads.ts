@@ -5,10 +5,16 @@ import type { Duplex } from "node:stream";
 const READ_BYTES_MAX = 64 * 1024;
 
 /**
- * Where every socket's bytes arrive first. One buffer serves them all, since a read is copied out of
- * it before the next one can start: reads happen in the event loop alone.
+ * Where every socket's bytes arrive. One buffer serves them all, since a read is dealt with before
+ * the next one can start: reads happen in the event loop alone. Memory for each read instead would
+ * be some hundred megabytes a second under load, and the collector would run all the time.
  */
 const arrival = Buffer.allocUnsafeSlow(READ_BYTES_MAX);
+
+/** Bytes that outlive the call they were given in: a copy, if they lie where the next read arrives. */
+export function kept(bytes: Buffer): Buffer {
+  return bytes.buffer === arrival.buffer ? Buffer.from(bytes) : bytes;
+}
 
 /** What is used of a socket's handle; Node has it, and does not document it. */
 interface Handle {
@@ -18,7 +24,8 @@ interface Handle {
 }
 
 /**
- * Gives each chunk of `stream` to `onChunk`, and returns the stream to use from now on. A plain
+ * Gives each chunk of `stream` to `onChunk`, and returns the stream to use from now on. A chunk is
+ * what it is until `onChunk` returns; who stores it, or writes it to a stream, takes {@link kept}. A plain
  * socket's reads skip the machinery of streams: its handle moves to a socket with `onread`, which
  * spares an allocation of 64 KiB and two queues for each read. `pause` and `resume` stop and start
  * it as before; `end` and `close` come as before. Any other stream is listened to.
@@ -49,7 +56,7 @@ function moved(stream: Duplex, handle: Handle, onChunk: (chunk: Buffer) => void)
     onread: {
       buffer: arrival,
       callback(byteCount) {
-        onChunk(Buffer.from(arrival.subarray(0, byteCount)));
+        onChunk(arrival.subarray(0, byteCount));
         return true;
       },
     },

@@ -1,6 +1,7 @@
 import { BelljarError } from "@belljar/protocol";
 import type { ClientRequest, ClientUser } from "./client-request.ts";
 import { type ClientFraming, type ForwardFacts, interimHeadText } from "./headers.ts";
+import { kept } from "./direct-reads.ts";
 import { HOST_CHECK_BYTES_MAX, isHostRefusal } from "./host-check.ts";
 import { acceptsHandshake, Tunnel } from "./tunnel.ts";
 import type { Upstream, UpstreamUser } from "./upstream.ts";
@@ -143,7 +144,7 @@ export class Exchange implements ClientUser, UpstreamUser {
     while (this.#response === undefined) {
       const head = this.#readHead(bytes, at);
       if (head === undefined) {
-        this.#partialHead = at === 0 ? bytes : bytes.subarray(at);
+        this.#partialHead = kept(at === 0 ? bytes : bytes.subarray(at));
         return;
       }
       at += head.byteCount;
@@ -208,11 +209,14 @@ export class Exchange implements ClientUser, UpstreamUser {
   #readBody(bytes: Buffer, from: number): void {
     const decoder = this.#decoder;
     if (decoder === undefined) return;
-    const parts: Buffer[] = this.#suspect ?? [];
+    let parts: Buffer[] = [];
     const end = decoder.push(bytes, from, parts);
     if (end < bytes.length) this.#isDirty = true;
-    if (this.#suspect !== undefined && this.#isHeldForHostCheck(this.#suspect, decoder.isDone))
-      return;
+    if (this.#suspect !== undefined) {
+      parts = [...this.#suspect, ...parts.map(kept)];
+      this.#suspect = parts;
+      if (this.#isHeldForHostCheck(parts, decoder.isDone)) return;
+    }
     this.#send(parts, decoder.isDone);
     if (decoder.isDone) this.#complete();
     else this.#owner.onTraffic();

@@ -4,6 +4,7 @@ import type { Target } from "./access.ts";
 import { fieldOf, type LocalAnswer, pageAnswer } from "./answers.ts";
 import type { ClientRequest, ClientUser } from "./client-request.ts";
 import { PLAIN_COOKIE, SECURE_COOKIE } from "./cookies.ts";
+import { kept } from "./direct-reads.ts";
 import type { Grants } from "./grants.ts";
 import { enterPage } from "./pages/index.ts";
 import { notFound, type Previews } from "./previews.ts";
@@ -197,7 +198,7 @@ async function readBody(request: ClientRequest): Promise<string> {
   const user: ClientUser = {
     onBody(more, isDone) {
       for (const part of more) size += part.length;
-      parts.push(...more);
+      parts.push(...more.map(kept));
       if (size > SESSION_BODY_BYTES_MAX)
         reject(new BelljarError("BODY_TOO_LARGE", "the body is too large"));
       else if (isDone) resolve(Buffer.concat(parts).toString("utf8"));

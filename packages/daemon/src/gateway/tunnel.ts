@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { fieldOf } from "./answers.ts";
 import type { ClientRequest, ClientUser } from "./client-request.ts";
+import { kept } from "./direct-reads.ts";
 import type { ExchangeOwner } from "./exchange.ts";
 import type { Upstream, UpstreamUser } from "./upstream.ts";
 import type { RequestHead, ResponseHead } from "./wire/index.ts";
@@ -52,7 +53,7 @@ export class Tunnel implements ClientUser, UpstreamUser {
     if (this.#isOver || !this.#upstream.stream.writable) return;
     this.#owner.onTraffic();
     let isFlowing = true;
-    for (const part of parts) isFlowing = this.#upstream.stream.write(part);
+    for (const part of parts) isFlowing = this.#upstream.stream.write(kept(part));
     if (!isFlowing) this.#request.wantBody(false);
   }
 
@@ -63,7 +64,7 @@ export class Tunnel implements ClientUser, UpstreamUser {
   onUpstreamData(chunk: Buffer): void {
     if (this.#isOver) return;
     this.#owner.onTraffic();
-    if (this.#request.write(chunk)) return;
+    if (this.#request.write(kept(chunk))) return;
     this.#isUpstreamPaused = true;
     this.#upstream.stream.pause();
   }
