@@ -71,15 +71,23 @@ const terminalSchema = z.strictObject({
   rows: z.number().int().min(1).max(1000),
 });
 
+/**
+ * A name of the caller's for a process. Digits alone would be a pid; `task.…` and `belljar.…` are the
+ * daemon's own, by which it finds tasks and the start command again.
+ */
+const tagSchema = z
+  .string()
+  .regex(
+    /^(?![0-9]+$)(?!task\.|belljar\.)[A-Za-z0-9._-]{1,64}$/,
+    "must be 1 to 64 of [A-Za-z0-9._-], not a number, and not begin with `task.` or `belljar.`",
+  );
+
 /** `POST /v1/sandboxes/{id}/processes`: starts a command that outlives the request. */
 export const startProcessRequestSchema = z
   .strictObject({
     ...execFields,
     /** A name of the caller's for it, unique among the running */
-    tag: z
-      .string()
-      .regex(/^[A-Za-z0-9._-]{1,64}$/)
-      .optional(),
+    tag: tagSchema.optional(),
     terminal: terminalSchema.optional(),
     stdin: z.boolean().default(false),
   })
@@ -125,10 +133,7 @@ export const execClientMessageSchema = z.discriminatedUnion("type", [
     stdin: z.boolean().default(false),
     /** Goes on when the connection closes, and can be attached to again */
     keep: z.boolean().default(false),
-    tag: z
-      .string()
-      .regex(/^[A-Za-z0-9._-]{1,64}$/)
-      .optional(),
+    tag: tagSchema.optional(),
   }),
   z.strictObject({ type: z.literal("stdin-end") }),
   z.strictObject({ type: z.literal("resize"), ...terminalSchema.shape }),

@@ -95,7 +95,15 @@ export type Timeouts = z.infer<typeof timeoutsSchema>;
 
 /** A command that runs whenever the sandbox starts, such as a dev server. */
 export const startCommandSchema = z.strictObject({
-  command: z.array(z.string().min(1)).min(1).max(4096),
+  command: z
+    .array(
+      z
+        .string()
+        .min(1)
+        .refine((text) => !text.includes("\0"), "must not contain NUL"),
+    )
+    .min(1)
+    .max(4096),
   cwd: sandboxPathSchema.optional(),
   user: userSchema.optional(),
   env: envSchema.optional(),

@@ -291,3 +291,24 @@ test("a directory of endless names ends at a number of bytes, whatever limit was
   expect(items.length).toBeLessThan(5000);
   expect(listed).toBe(items.length + 1);
 });
+
+test.for(["123", "task.abcdefghij0123456789", "belljar.start", "", "a b", "x".repeat(65)])(
+  "a process tagged %j is refused: it would be taken for another",
+  async (tag) => {
+    const url = `/v1/sandboxes/${ID}/processes`;
+    const { status, body, calls } = await ask("POST", url, { payload: { command: "true", tag } });
+    expect([status, body.error.code]).toEqual([400, "BAD_REQUEST"]);
+    expect(body.error.message).toContain("body.tag");
+    expect(calls).toEqual([]);
+    const plain = await ask("POST", url, { payload: { command: "true", tag: `my${ID}` } });
+    expect(plain.status).not.toBe(400);
+  },
+);
+
+test("a start command with NUL in an argument is refused before anything is made", async () => {
+  const payload = { start: { command: ["serve", "a\0b"] } };
+  const { status, body, calls } = await ask("POST", "/v1/sandboxes", { payload });
+  expect([status, body.error.code]).toEqual([400, "BAD_REQUEST"]);
+  expect(body.error.message).toContain("body.start.command.1");
+  expect(calls).toEqual([]);
+});
