@@ -149,6 +149,34 @@ describe("the end of a token", () => {
     expect(endings.size).toBe(0);
   });
 
+  test("ends a download that its reader draws out", async () => {
+    const { tokens, endings } = endable();
+    const body = new Readable({ read: () => undefined });
+    body.push("first");
+    const sandboxes = {
+      guest: () =>
+        Promise.resolve({
+          readFile: () => Promise.resolve({ stat: { size: 10, mode: 0o644 }, body }),
+        }),
+      commandDefaults: () => Promise.resolve({ user: "user" }),
+      opened: () => undefined,
+      closed: () => undefined,
+      freeze: () => undefined,
+      stop: () => undefined,
+    };
+    const { api } = await build({ tokens, sandboxes });
+    const stream = send(api, `/v1/sandboxes/${ID}/files/content?path=/x`);
+    let text = "";
+    stream.on("data", (chunk: Buffer) => (text += chunk.toString("utf8")));
+    stream.on("error", () => undefined);
+    await vi.waitFor(() => expect(text).toContain("first"));
+    for (const end of endings) end();
+    if (!stream.closed) await once(stream, "close");
+    // The last chunk never came: the client knows that the file is cut.
+    expect(text.endsWith("0\r\n\r\n")).toBe(false);
+    await vi.waitFor(() => expect(endings.size).toBe(0));
+  });
+
   test("ends a command's WebSocket and its command, and takes no more input", async () => {
     const { tokens, endings } = endable();
     let isClosed = false;

@@ -4,6 +4,7 @@ import {
   watchQuerySchema,
   writeFileQuerySchema,
 } from "@belljar/protocol";
+import { invariant } from "../../kernel/index.ts";
 import { filesOf } from "../file-user.ts";
 import { toFileStat } from "../guest-views.ts";
 import { clientGone, sandboxParams } from "../request.ts";
@@ -19,7 +20,7 @@ export function registerFileContent(api: Api, context: RouteContext): void {
   registerWatch(api, context);
 }
 
-function registerRead(api: Api, { sandboxes }: RouteContext): void {
+function registerRead(api: Api, { sandboxes, tokens }: RouteContext): void {
   api.get(
     "/v1/sandboxes/:id/files/content",
     {
@@ -33,8 +34,13 @@ function registerRead(api: Api, { sandboxes }: RouteContext): void {
         produces: ["application/octet-stream"],
       },
     },
-    async ({ params: { id }, query }, reply) => {
-      const signal = clientGone(reply);
+    async ({ params: { id }, query, identity }, reply) => {
+      invariant(identity !== null, "a route with a policy has a caller");
+      // A reader may take its time, but no longer than its token lasts.
+      const tokenEnd = new AbortController();
+      const listening = tokens.whenEnded(identity, () => tokenEnd.abort());
+      reply.raw.once("close", () => listening[Symbol.dispose]());
+      const signal = AbortSignal.any([clientGone(reply), tokenEnd.signal]);
       const { guest, user } = await filesOf(sandboxes, id, query.user);
       const { path, offset, length } = query;
       const { stat, body } = await guest.readFile(path, {
@@ -45,6 +51,9 @@ function registerRead(api: Api, { sandboxes }: RouteContext): void {
       });
       sandboxes.opened(id);
       body.once("close", () => sandboxes.closed(id));
+      const end = () => body.destroy();
+      signal.addEventListener("abort", end, { once: true });
+      body.once("close", () => signal.removeEventListener("abort", end));
       // No Content-Length: a file that shrinks while it is read would break the connection's framing.
       return reply
         .header("content-type", "application/octet-stream")
