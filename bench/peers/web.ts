@@ -135,16 +135,21 @@ export function startNginxProxy(directory: string, appPort: number): Promise<Web
   return startNginx("nginx", directory, (at, port) => nginxProxyConfig(at, port, appPort));
 }
 
-/** Caddy as a reverse proxy with its defaults: one process, as many threads as there are cores. */
-export async function startCaddyProxy(directory: string, appPort: number): Promise<WebServer> {
-  const at = path.join(directory, "caddy");
+/** Caddy as a reverse proxy: one process, on every core unless `coreCount` says how many. */
+export async function startCaddyProxy(
+  directory: string,
+  appPort: number,
+  coreCount?: number,
+): Promise<WebServer> {
+  const at = path.join(directory, `caddy-${coreCount ?? "all"}`);
+  const limit = coreCount === undefined ? {} : { GOMAXPROCS: String(coreCount) };
   mkdirSync(at, { recursive: true });
   const port = await freePort();
   const config = path.join(at, "Caddyfile");
   writeFileSync(config, caddyConfig(port, appPort));
   const child = await startChild(
     [findProgram("caddy") ?? "caddy", "run", "--adapter", "caddyfile", "--config", config],
-    { env: { ...process.env, HOME: at, XDG_DATA_HOME: at, XDG_CONFIG_HOME: at } },
+    { env: { ...process.env, ...limit, HOME: at, XDG_DATA_HOME: at, XDG_CONFIG_HOME: at } },
   );
   return answering("caddy", child, port);
 }

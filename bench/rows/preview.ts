@@ -44,6 +44,8 @@ async function measureThroughput(bench: Bench): Promise<Row[]> {
   if (missing(["caddy"]).length === 0) {
     const caddy = stack.use(await startCaddyProxy(directory, app.port));
     lanes.push(lane("caddy", `http://127.0.0.1:${caddy.port}/`, ours.host));
+    const single = stack.use(await startCaddyProxy(directory, app.port, 1));
+    lanes.push(lane("caddy, one core", `http://127.0.0.1:${single.port}/`, ours.host));
   }
   const samples = await interleave(lanes, { rounds: bench.quick ? 3 : 5, warmupRounds: 1 });
   const figures = samples.get("ours") ?? [];
@@ -52,6 +54,7 @@ async function measureThroughput(bench: Bench): Promise<Row[]> {
   return [
     beside("preview-throughput", "nginx", "nginx"),
     beside("preview-throughput-caddy", "caddy", "caddy"),
+    beside("preview-throughput-caddy-1", "caddy, one core", "caddy, one core"),
   ];
 }
 
@@ -153,7 +156,7 @@ async function measureLatency(bench: Bench): Promise<Row[]> {
 }
 
 export const throughputGroup: Group = {
-  rows: ["preview-throughput", "preview-throughput-caddy"],
+  rows: ["preview-throughput", "preview-throughput-caddy", "preview-throughput-caddy-1"],
   run: measureThroughput,
 };
 export const latencyGroup: Group = {
