@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { filesBelow, isTestCode, read } from "./repository.ts";
 
@@ -16,13 +17,19 @@ interface Row {
   leaves: string[];
 }
 
+/** Where this very clone lies, which differs from machine to machine. */
+const CHECKOUT = resolve(import.meta.dirname, "../..");
+
 const ROWS: Row[] = [
   {
     says: "nothing names a path of the machine it was written on",
     where: files,
-    pattern: /\/work\/(?:main|shared)|\/tmp\/brief/u,
-    finds: ["cd /work/main", "see /tmp/brief/x.md"],
-    leaves: ["`${volume}/work/`", "/tmp/x"],
+    pattern: new RegExp(
+      `${CHECKOUT.replaceAll(".", "[.]")}|/home/(?!user\\b|\\$)[a-z]+/[a-z]`,
+      "u",
+    ),
+    finds: [`cd ${CHECKOUT}`, "see /home/anna/x.md"],
+    leaves: ["`${volume}/work/`", "/tmp/x", "/home/user/app"],
   },
   {
     says: "nothing but a test reaches into root's home",
@@ -34,8 +41,8 @@ const ROWS: Row[] = [
   {
     says: "nothing names a package registry's host",
     where: files,
-    pattern: /registry\.(?:npmjs|yarnpkg)|deb\.debian\.org/u,
-    finds: ["https://registry.npmjs.org/"],
+    pattern: /\bregistry\.[a-z]+\.(?:org|com)\b|\bdeb\.[a-z]+\.org\b/u,
+    finds: [`https://${["registry", "example", "org"].join(".")}/`],
     leaves: ["the registry", "packages of Debian"],
   },
   {
