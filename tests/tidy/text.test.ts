@@ -29,7 +29,7 @@ const ROWS: Row[] = [
       "u",
     ),
     finds: [`cd ${CHECKOUT}`, "see /home/anna/x.md"],
-    leaves: ["`${volume}/work/`", "/tmp/x", "/home/user/app"],
+    leaves: ["`${volume}/upper/`", "/tmp/x", "/home/user/app"],
   },
   {
     says: "nothing but a test reaches into root's home",
