@@ -10,10 +10,6 @@ export const LIMITS = {
   guestRequestBytesMax: MIB,
   /** Bytes of a path inside a sandbox, the kernel's PATH_MAX less its NUL */
   pathBytesMax: 4095,
-  /** Bytes of a request body that the API reads into memory */
-  apiBodyBytesMax: 2 * MIB,
-  /** Bytes of each of stdout and stderr that a buffered exec keeps */
-  execOutputBytesMax: 8 * MIB,
   /** Ports of one sandbox that can be previews */
   previewsPerSandboxMax: 32,
 } as const;
